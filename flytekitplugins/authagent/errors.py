@@ -1,0 +1,80 @@
+"""
+Everything this package raises.
+
+* AuthAgentError
+  x ConfigError              what we were told cannot be used
+  x NoCredential             nothing we were told to ask had one
+  x ProviderError            a source we were told to use is broken
+    + ProviderUnavailable      ... for now; asking again is reasonable
+  x Denied                   the agent, or the identity provider, will not give us what we asked for
+    + Rejected                 Flyte will not take what we were given
+
+The message says what happened, `hint` says what to do about it. Neither may hold a secret: Flyte copies
+both into the error document that its console shows to everyone.
+"""
+
+from __future__ import annotations
+
+
+class AuthAgentError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    error_code = "AUTHAGENT:ERROR"  # what flytekit reports as the code of the failed task
+    exit_code = 1  # what the command line ends with
+    retryable = False  # whether Flyte should run the task again
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def again(self) -> AuthAgentError:
+        """The same error anew, for another caller: one exception raised in two threads mixes their tracebacks."""
+        return type(self)(*self.args, hint=self.hint)
+
+    def __str__(self) -> str:
+        message = Exception.__str__(self)  # not super(): a sibling of Flyte's would add its own prefix
+        if not self.hint or self.hint in message:  # flytekit rewrites args from str(error) in local runs
+            return message
+        return f"{message} (hint: {self.hint})"
+
+
+class ConfigError(AuthAgentError):
+    """What we were told cannot be used: an unknown key, a bad value, a loose file."""
+
+    error_code = "AUTHAGENT:CONFIG"
+    exit_code = 2
+
+
+class NoCredential(AuthAgentError):
+    """Nothing we were told to ask had a credential."""
+
+    error_code = "AUTHAGENT:NO_CREDENTIAL"
+    exit_code = 3
+
+
+class ProviderError(AuthAgentError):
+    """A source we were told to use is broken."""
+
+    error_code = "AUTHAGENT:PROVIDER"
+    exit_code = 3
+
+
+class ProviderUnavailable(ProviderError):
+    """A source we were told to use is broken for now; asking again is reasonable."""
+
+    error_code = "AUTHAGENT:UNAVAILABLE"
+    exit_code = 5
+    retryable = True
+
+
+class Denied(AuthAgentError):
+    """The agent, or the identity provider, will not give this caller what it asked for."""
+
+    error_code = "AUTHAGENT:DENIED"
+    exit_code = 4
+
+
+class Rejected(Denied):
+    """Flyte does not take the credential, and a fresh one would not help."""
+
+    error_code = "AUTHAGENT:REJECTED"
