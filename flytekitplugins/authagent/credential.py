@@ -1,0 +1,112 @@
+"""A credential: an access token, the moment it expires, the header it goes in, and what it is for."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from flytekitplugins.authagent.errors import ProviderError
+
+MAX_TOKEN = 32 * 1024
+"""Characters. flytekit's channels carry 32 KiB of metadata; a longer token could not be sent."""
+
+_B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+
+
+class Secret:
+    """Text that shows itself only when asked by name, and is never pickled."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself. Do not store, log or format what comes back."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is never pickled; pass the name of its provider instead")
+
+
+@dataclass(frozen=True)
+class Credential:
+    """
+    What a provider hands out.
+
+    `expires_at` and `issued_at` are seconds since the epoch by the local clock; `None` means the source does
+    not know. `header` is the gRPC metadata key that the server wants, `None` where the source cannot know.
+    `endpoint` is the Flyte that the source names for it; a token goes nowhere else. `scopes` are those granted.
+    """
+
+    token: Secret
+    expires_at: float | None = None
+    issued_at: float | None = None
+    header: str | None = None
+    endpoint: str | None = None
+    scopes: tuple[str, ...] = ()
+    provider: str = field(default="", compare=False)
+
+    def remaining(self, now: float) -> float:
+        """Seconds this credential is still good for at `now`; infinite where the source does not know."""
+        return float("inf") if self.expires_at is None else self.expires_at - now
+
+
+def token(text: str, *, of: str) -> Secret:
+    """
+    Take `text`, as `of` gave it, for a bearer token (RFC 6750 section 2.1: the b64token characters).
+
+    Raises `ProviderError` for anything that a header cannot carry. The message never quotes the text.
+    """
+    if not text:
+        raise ProviderError(f"{of} is empty", hint="it must hold one access token")
+    if len(text) > MAX_TOKEN:
+        raise ProviderError(f"{of} holds {len(text)} characters; a token has at most {MAX_TOKEN}")
+    if not _B64TOKEN.fullmatch(text):
+        raise ProviderError(
+            f"{of} does not hold a bearer token: it has characters that RFC 6750 does not allow",
+            hint="it must be the token alone: no quotes, no 'Bearer ', no line breaks",
+        )
+    return Secret(text)
+
+
+def claims(secret: Secret) -> dict[str, Any]:
+    """
+    The claims of a token that is a JWT (RFC 7519), unverified; empty for any other token.
+
+    Good for knowing when our own token expires. Never a reason to trust anybody.
+    """
+    parts = secret.reveal().split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        found = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def moment(value: Any) -> float | None:
+    """A JWT NumericDate (RFC 7519 section 2): seconds since the epoch, or `None` if it is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < 1e11 else None
+
+
+def from_token(secret: Secret, *, provider: str, **known: Any) -> Credential:
+    """A credential around a token that somebody else obtained: its times are those of its own claims, if any."""
+    found = claims(secret)
+    times = {"expires_at": moment(found.get("exp")), "issued_at": moment(found.get("iat"))}
+    return Credential(secret, provider=provider, **(times | known))

@@ -1,0 +1,75 @@
+"""Where a Flyte is: reading an endpoint, comparing two, and telling what is loopback."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from flytekitplugins.authagent.errors import ConfigError
+
+_SCHEMES = {"dns:///": None, "http://": True, "https://": False}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """
+    A Flyte control plane, as gRPC dials it.
+
+    `target` is what gRPC takes (`host:port`, `dns:///host`, `unix:/path`); `insecure` is whether it speaks
+    plaintext, `None` where the spelling does not say.
+    """
+
+    target: str
+    host: str
+    port: int | None
+    insecure: bool | None = None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether a call to it cannot leave this machine."""
+        if self.target.startswith("unix:") or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def same_as(self, other: Endpoint) -> bool:
+        """Whether both name one server. Ports left out are the default of TLS; loopback names are one host."""
+        if "unix:" in (self.target[:5], other.target[:5]):
+            return self.target == other.target
+        hosts = self.host == other.host or (self.loopback and other.loopback)
+        return hosts and (self.port or 443) == (other.port or 443)
+
+
+def parse(text: str) -> Endpoint:
+    """
+    Read `host`, `host:port`, `[v6]:port`, each with `dns:///`, `http://` or `https://` before it, or `unix:/path`.
+
+    Raises `ConfigError` for anything else.
+    """
+    if text.startswith("unix:"):
+        return Endpoint(target=text, host="", port=None, insecure=True)
+    rest, insecure = text.strip(), None
+    for scheme, plaintext in _SCHEMES.items():
+        if rest.lower().startswith(scheme):
+            rest, insecure = rest[len(scheme) :].rstrip("/"), plaintext
+            break
+    host, port = _split(rest)
+    if not host or any(c in host for c in "/@?# \t\r\n") or port == 0:
+        raise ConfigError(f"{text!r} is not a Flyte endpoint", hint="write host:port or dns:///host")
+    return Endpoint(target=rest, host=host.lower(), port=port, insecure=insecure)
+
+
+def _split(text: str) -> tuple[str, int | None]:
+    """`host` and `port`; port 0 marks one that is not a port."""
+    if text.startswith("["):
+        host, _, tail = text[1:].partition("]")
+        port = tail[1:] if tail.startswith(":") else tail
+    elif text.count(":") > 1:
+        host, port = text, ""  # a bare IPv6 address
+    else:
+        host, _, port = text.partition(":")
+    if not port:
+        return host, None
+    return host, int(port) if port.isascii() and port.isdigit() and int(port) < 65536 else 0

@@ -1,0 +1,29 @@
+"""Reading the environment: booleans that are booleans, and whether this is a task's pod."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flytekitplugins.authagent.errors import ConfigError
+
+_BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
+
+
+def boolean(environ: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    """
+    `1`, `true`, `0` or `false` in any case; unset and empty are `default`.
+
+    Raises `ConfigError` naming the variable for anything else.
+    """
+    text = environ.get(name, "")
+    if not text:
+        return default
+    try:
+        return _BOOLEANS[text.lower()]
+    except KeyError:
+        raise ConfigError(f"{name} cannot be {text!r}", hint="set it to 1, 0, true or false") from None
+
+
+def in_pod(environ: Mapping[str, str]) -> bool:
+    """Whether Flyte runs this process as a task: propeller sets the execution's name in every pod."""
+    return bool(environ.get("FLYTE_INTERNAL_EXECUTION_ID"))

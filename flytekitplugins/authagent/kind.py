@@ -1,0 +1,19 @@
+"""The names of the providers, as configuration and code spell them."""
+
+from __future__ import annotations
+
+import re
+
+from flytekitplugins.authagent.errors import ConfigError
+
+KINDS = ("agent", "file", "env", "client_credentials")
+"""Those that this release has. The others of the documentation come with later ones."""
+
+
+def check(kind: object, where: str) -> str:
+    """`kind`, if it is a provider of this release. Raises `ConfigError` naming it and `where` it was written."""
+    if isinstance(kind, str) and kind in KINDS:
+        return kind
+    # A token passed in the place of a name must not be repeated in an error.
+    shown = repr(kind) if isinstance(kind, str) and re.fullmatch(r"[A-Za-z_\-]{1,32}", kind) else "that name"
+    raise ConfigError(f"{where}: there is no provider {shown}", hint=f"one of {', '.join(KINDS)}")
