@@ -1,0 +1,103 @@
+"""The only door to an identity provider: one request, one bounded answer, in bounded time."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flytekitplugins.authagent import endpoint
+from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.oauth.message import Request, Response
+
+MAX_BODY = 1 << 20
+"""Bytes of an answer. A token response is a few KiB, a JWKS tens of them."""
+
+_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+@dataclass(frozen=True)
+class Door:
+    """
+    How to reach identity providers: `timeout` in seconds for a whole exchange, `ca_file` to trust instead of
+    the usual roots. Proxies come from the environment, as everywhere; `~/.netrc` is never read.
+    """
+
+    timeout: float = 10.0
+    ca_file: Path | None = None
+
+    def send(self, request: Request) -> Response:
+        """
+        Send `request` and read the answer, whatever its status; a redirect is an answer too.
+
+        Raises `ConfigError` for a URL that is neither https nor loopback, `ProviderUnavailable` where there is no
+        answer in time, `ProviderError` where TLS fails or the answer is no HTTP or too large.
+        """
+        check_url(request.url)
+        import requests
+        import requests.utils
+
+        where = _origin(request.url)
+        with requests.Session() as session:
+            session.trust_env = False  # or ~/.netrc would replace our Authorization header
+            try:
+                answer = session.request(
+                    "POST" if request.form else "GET",
+                    request.url,
+                    data=request.form or None,
+                    headers=dict(request.headers),
+                    proxies=requests.utils.get_environ_proxies(request.url),
+                    timeout=self.timeout,
+                    allow_redirects=False,
+                    stream=True,
+                    verify=str(self.ca_file) if self.ca_file else _ca_from_environment(),
+                )
+                body = _bounded(answer, request.url, deadline=time.monotonic() + self.timeout)
+            except requests.exceptions.SSLError:
+                raise ProviderError(
+                    f"{where}: its certificate is not trusted", hint="set ca_file to the CA that issued it"
+                ) from None
+            except requests.exceptions.Timeout:
+                raise ProviderUnavailable(f"{where} did not answer in {self.timeout:g} s") from None
+            except requests.exceptions.ConnectionError:
+                raise ProviderUnavailable(f"{where} cannot be reached", hint="is the identity provider up?") from None
+            except requests.exceptions.RequestException as broken:
+                raise ProviderError(f"{where}: {type(broken).__name__}") from None
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        return Response(request.url, answer.status_code, headers, body)
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL over which a secret could be read on the way, or that holds one. Raises `ConfigError`."""
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"the URL of {_origin(url)} holds credentials", hint="take them out of it")
+    if parts.scheme == "https" and parts.hostname:
+        return
+    if parts.scheme == "http" and parts.hostname:
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        if endpoint.parse(host).loopback:
+            return
+    raise ConfigError(f"{url!r} is not an https URL", hint="plain http is accepted for loopback addresses only")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _ca_from_environment() -> str | bool:
+    return next((os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)), True)
+
+
+def _bounded(answer: object, url: str, *, deadline: float) -> bytes:
+    body = bytearray()
+    for piece in answer.iter_content(16384):  # type: ignore[attr-defined] # requests has no types
+        body += piece
+        if len(body) > MAX_BODY:
+            raise ProviderError(f"{_origin(url)} answered with more than {MAX_BODY} bytes")
+        if time.monotonic() > deadline:
+            raise ProviderUnavailable(f"{_origin(url)} took too long to answer")
+    return bytes(body)

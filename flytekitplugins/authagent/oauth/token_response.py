@@ -1,0 +1,130 @@
+"""Reading a token endpoint's answer (RFC 6749 sections 5.1 and 5.2): a credential, or one error of our tree."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flytekitplugins.authagent.credential import Credential, Secret, claims, moment, token
+from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.oauth.message import Request, Response
+
+REFUSALS = frozenset(
+    {
+        "access_denied",
+        "invalid_client",
+        "invalid_grant",
+        "invalid_scope",
+        "invalid_target",
+        "unauthorized_client",
+    }
+)
+"""Error codes that mean no, today and tomorrow (RFC 6749 section 5.2, RFC 8693 section 2.2.2)."""
+
+HINTS = {
+    "invalid_client": "check the client's id, its secret, and how it authenticates",
+    "invalid_scope": "ask for the scopes that this client may have",
+    "invalid_target": "ask for the audience that this client may have",
+    "unauthorized_client": "allow this grant for the client",
+}
+
+PUBLIC = frozenset({"grant_type", "client_id", "scope", "audience", "resource", "Accept"})
+"""What we send that may be repeated to us: everything else may be a secret."""
+
+_ERROR_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+
+
+def read(response: Response, sent: Request, *, now: float, provider: str) -> Credential:
+    """
+    The credential in `response`, which answers `sent`, with its expiry turned into a moment.
+
+    `now` is seconds since the epoch. Raises `Denied` where the server says no, `ProviderUnavailable` where it
+    cannot answer for now, `ProviderError` where it answers something else. The errors name the endpoint and the
+    status, and never anything that was sent or the body.
+    """
+    if response.status == 200:
+        return _credential(response, now=now, provider=provider)
+    if 300 <= response.status < 400:
+        raise ProviderError(
+            f"{response.url} answered {response.status}, a redirect, which a token endpoint does not do",
+            hint="use the URL that it redirects to, if that is the identity provider's",
+        )
+    raise _refusal(response, sent)
+
+
+def _credential(response: Response, *, now: float, provider: str) -> Credential:
+    answer = response.json()
+    text, kind = answer.get("access_token"), answer.get("token_type", "bearer")
+    if not isinstance(text, str):
+        raise ProviderError(f"{response.url} answered without an access_token")
+    if not isinstance(kind, str) or kind.lower() != "bearer":
+        raise ProviderError(
+            f"{response.url} issued a token of another type than Bearer",
+            hint="Flyte takes bearer tokens only; switch sender-constrained tokens off for this client",
+        )
+    secret = token(text, of=f"the access_token of {response.url}")
+    scope = answer.get("scope")
+    header = answer.get("authorization_metadata_key")
+    return Credential(
+        secret,
+        expires_at=_expiry(answer, secret, now=now, url=response.url),
+        issued_at=moment(claims(secret).get("iat")),
+        header=header if isinstance(header, str) and header else None,
+        scopes=tuple(scope.split()) if isinstance(scope, str) else (),
+        provider=provider,
+    )
+
+
+def _expiry(answer: dict[str, Any], secret: Secret, *, now: float, url: str) -> float | None:
+    """
+    The moment at which the token ends, by *our* clock.
+
+    `expires_in` and `exp - iat` are spans, so they hold whatever our clock says; the shorter is believed. `exp`
+    alone is a moment of the server's clock, good only where nothing else is known.
+    """
+    lifetimes = []
+    expires_in = answer.get("expires_in")
+    if isinstance(expires_in, str) and expires_in.isascii() and expires_in.isdigit():
+        expires_in = int(expires_in[:12])  # some servers quote it
+    if expires_in is not None:
+        if isinstance(expires_in, bool) or not isinstance(expires_in, int | float) or not 0 < expires_in < 1e11:
+            raise ProviderError(f"{url} issued a token with an expires_in that is not a number of seconds ahead")
+        lifetimes.append(float(expires_in))
+    found = claims(secret)
+    issued, ends = moment(found.get("iat")), moment(found.get("exp"))
+    if ends is not None and issued is not None and ends > issued:
+        lifetimes.append(ends - issued)
+    return now + min(lifetimes) if lifetimes else ends
+
+
+def _refusal(response: Response, sent: Request) -> AuthAgentError:
+    unavailable = response.status == 429 or response.status >= 500
+    try:
+        answer = response.json()
+    except ProviderError as nothing_to_read:
+        if unavailable:
+            return ProviderUnavailable(f"{response.url} answered {response.status}")
+        return nothing_to_read
+    code = answer.get("error")
+    code = code if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else "no error code"
+    message = f"{response.url} answered {response.status}: {code}{_description(answer, sent)}"
+    return _kind(code, unavailable)(message, hint=HINTS.get(code, ""))
+
+
+def _kind(code: str, unavailable: bool) -> type[AuthAgentError]:
+    if code in REFUSALS:
+        return Denied
+    if unavailable or code in ("temporarily_unavailable", "slow_down"):
+        return ProviderUnavailable
+    return ProviderError
+
+
+def _description(answer: dict[str, Any], sent: Request) -> str:
+    """The server's own words, unless they repeat something we sent: some servers quote the credentials."""
+    text = answer.get("error_description")
+    if not isinstance(text, str):
+        return ""
+    words = "".join(c if c.isprintable() else " " for c in text)[:200].strip()
+    private = [value.split(" ")[-1] for name, value in (*sent.form, *sent.headers) if name not in PUBLIC]
+    quoted = any(value in text for value in private)
+    return f" ({words})" if words and not quoted else ""
