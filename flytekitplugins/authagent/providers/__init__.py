@@ -1,0 +1,85 @@
+"""
+A source of credentials, one file a kind.
+
+Every provider has three answers: a credential, `None` ("not mine: I am not configured here"), or an error ("mine,
+and broken"). Nothing else crosses that line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from flytekitplugins.authagent.config import (
+    AgentSpec,
+    ClientCredentialsSpec,
+    EnvSpec,
+    FileSpec,
+    ProviderSpec,
+)
+from flytekitplugins.authagent.context import Context
+from flytekitplugins.authagent.credential import Credential
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """
+    What a credential is for. `scopes` and `audience` left empty mean the provider's own.
+
+    `subject` is the principal that the token must speak for, `client` the OAuth client it must be issued to:
+    a provider that cannot honour one of them refuses.
+    """
+
+    audience: str | None = None
+    scopes: tuple[str, ...] = ()
+    subject: str | None = None
+    client: str | None = None
+    context: Context = Context()
+
+
+class Provider(Protocol):
+    """Where credentials come from. Implementations are immutable and safe to use from any thread."""
+
+    @property
+    def kind(self) -> str:
+        """The word that configuration uses for it."""
+
+    @property
+    def absent(self) -> str:
+        """Why `fetch` would answer `None`, for the error that lists what was tried."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do to configure it."""
+
+    def fetch(self, wanted: Wanted, *, min_lifetime: float | None = None) -> Credential | None:
+        """
+        A credential for `wanted`, or `None` where this provider is not configured.
+
+        `min_lifetime`: seconds for which it must be good at least; a provider that cannot wish for it ignores it,
+        the caller looks at what it gets. Raises one error of `errors.py` where it is configured and broken.
+        """
+
+
+def build(spec: ProviderSpec, environ: Mapping[str, str], *, in_pod: bool) -> Provider:
+    """The provider that `spec` describes. Imports what it needs and nothing else."""
+    match spec:
+        case EnvSpec():
+            from flytekitplugins.authagent.providers.env import EnvProvider
+
+            return EnvProvider(spec.variable)
+        case FileSpec():
+            from flytekitplugins.authagent.providers.file import FileProvider
+
+            return FileProvider(spec.path, in_pod=in_pod)
+        case AgentSpec():
+            from flytekitplugins.authagent.providers.agent import AgentProvider
+
+            return AgentProvider(spec.socket, server_uid=spec.server_uid, wait=spec.wait if in_pod else 0)
+        case ClientCredentialsSpec():
+            from flytekitplugins.authagent.providers.client_credentials import (
+                ClientCredentialsProvider,
+            )
+
+            return ClientCredentialsProvider(spec, in_pod=in_pod)

@@ -1,0 +1,203 @@
+"""The agent's socket: somebody else keeps what is long-lived, and hands out what is short-lived."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import struct
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET
+from socket import socket as Connection
+from typing import Any, NoReturn
+
+from flytekitplugins.authagent import wire
+from flytekitplugins.authagent.credential import Credential
+from flytekitplugins.authagent.errors import ConfigError, Denied, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.oauth import token_response
+from flytekitplugins.authagent.oauth.message import Request, Response
+from flytekitplugins.authagent.providers import Wanted
+
+ANSWER_TIMEOUT = 30.0
+"""Seconds for one answer. The agent itself gives up on its identity provider before that."""
+
+_NOT_THERE_YET = (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN)
+
+
+@dataclass(frozen=True)
+class AgentProvider:
+    """
+    Asks the agent behind `socket`, by path and anew each time, so that an agent that was replaced is found again.
+
+    `wait` is how many seconds the socket may take to appear, where its directory is there: a pod may start before
+    the agent of its node. With `wait` 0 a socket that is not there means "not configured".
+    """
+
+    socket: Path
+    server_uid: int | None = None
+    wait: float = 0.0
+    kind: str = field(default="agent", init=False)
+    _flyte: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def absent(self) -> str:
+        """See `Provider`."""
+        return f"there is no socket at {self.socket}"
+
+    @property
+    def remedy(self) -> str:
+        """See `Provider`."""
+        return "start the agent (authagent serve), or set AUTHAGENT_SOCKET to its socket"
+
+    def fetch(self, wanted: Wanted, *, min_lifetime: float | None = None) -> Credential | None:
+        """
+        The token that the agent gives us, `None` where there is no agent.
+
+        Raises `Denied` where the agent refuses, `ProviderUnavailable` where it does not answer (in time),
+        `ProviderError` where what answers is not an agent of ours.
+        """
+        if not self._is_configured():
+            return None
+        form = _form(wanted, min_lifetime)
+        reply = self._ask(wire.post("/token", wire.form(form)))
+        if reply.status != 200:
+            self._refused(reply)
+        sent = Request(str(self.socket), tuple(form))
+        response = Response(str(self.socket), reply.status, reply.headers, reply.body)
+        credential = token_response.read(response, sent, now=time.time(), provider=self.kind)
+        return replace(credential, endpoint=self._flyte_endpoint())
+
+    def _flyte_endpoint(self) -> str | None:
+        """The Flyte that the agent says its tokens are for. Asked once: another Flyte would be another agent."""
+        if not self._flyte:
+            flyte = (self.identity() or {}).get("flyte")
+            self._flyte.append(flyte if isinstance(flyte, dict) else {})
+        named = self._flyte[0].get("endpoint")
+        if not isinstance(named, str) or not named:
+            return None
+        match self._flyte[0].get("insecure"):
+            case True:
+                return "http://" + named.removeprefix("dns:///")
+            case False:
+                return "https://" + named.removeprefix("dns:///")
+            case _:
+                return named
+
+    def identity(self) -> dict[str, Any] | None:
+        """What the agent knows of us, and of Flyte (`GET /identity`); `None` where there is no agent."""
+        if not self._is_configured():
+            return None
+        reply = self._ask(wire.get("/identity"))
+        if reply.status != 200:
+            self._refused(reply)
+        return Response(str(self.socket), reply.status, reply.headers, reply.body).json()
+
+    def _is_configured(self) -> bool:
+        if len(os.fsencode(self.socket)) > wire.MAX_SOCKET_PATH:
+            raise ConfigError(
+                f"{self.socket} is too long for a Unix socket", hint=f"{wire.MAX_SOCKET_PATH} bytes at most"
+            )
+        return (self.socket.parent if self.wait else self.socket).exists()
+
+    def _ask(self, request: bytes) -> wire.Reply:
+        with self._connect() as connection:
+            self._check_server(connection)
+            deadline = time.monotonic() + ANSWER_TIMEOUT
+            reader = wire.Reader()
+            try:
+                connection.sendall(request)
+                while reader.reply is None:
+                    connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                    piece = connection.recv(65536)
+                    reader.feed(piece) if piece else reader.end()
+            except TimeoutError:
+                raise ProviderUnavailable(
+                    f"the agent at {self.socket} did not answer in {ANSWER_TIMEOUT:g} s"
+                ) from None
+            except (wire.Broken, OSError) as broken:
+                raise ProviderUnavailable(f"the agent at {self.socket}: {broken}") from None
+            return reader.reply
+
+    def _connect(self) -> Connection:
+        """A connection to the socket, waiting for it to appear. Back-off with jitter, so that a node's pods spread."""
+        deadline, pause = time.monotonic() + self.wait, 0.01
+        while True:
+            connection = Connection(AF_UNIX, SOCK_STREAM)
+            connection.settimeout(ANSWER_TIMEOUT)
+            try:
+                connection.connect(str(self.socket))
+            except OSError as refused:
+                connection.close()
+                busy = refused.errno == errno.EAGAIN  # a full backlog: the agent is there
+                if refused.errno not in _NOT_THERE_YET:
+                    self._unusable(refused)
+                left = (deadline + busy) - time.monotonic()
+                if left <= 0:
+                    self._absent_too_long(refused)
+                time.sleep(min(pause * random.uniform(0.5, 1.0), left))  # noqa: S311 - spreads load, hides nothing
+                pause = min(pause * 2, 0.5)
+            else:
+                return connection
+
+    def _check_server(self, connection: Connection) -> None:
+        raw = connection.getsockopt(SOL_SOCKET, SO_PEERCRED, struct.calcsize("3i"))
+        uid = struct.unpack("3i", raw)[1]
+        if not wire.trusted_server(uid, os.geteuid(), self.server_uid):
+            raise ProviderError(
+                f"the socket {self.socket} is served by uid {uid}, whom we have no reason to trust",
+                hint="if that is the agent, set server_uid in the binding",
+            )
+
+    def _unusable(self, refused: OSError) -> NoReturn:
+        if refused.errno in (errno.EACCES, errno.EPERM):
+            raise ProviderError(
+                f"the socket {self.socket} is not for uid {os.geteuid()}",
+                hint="run as the agent's user, or let the agent's `mode:` and `group:` admit this one",
+            ) from None
+        raise ProviderError(f"{self.socket} cannot be used: {refused.strerror}") from None
+
+    def _absent_too_long(self, refused: OSError) -> NoReturn:
+        waited = f" after {self.wait:g} s" if self.wait else ""
+        what = "nobody listens at" if refused.errno == errno.ECONNREFUSED else "there is no socket at"
+        raise ProviderUnavailable(
+            f"{what} {self.socket}{waited}", hint="is the agent of this machine running?"
+        ) from None
+
+    def _refused(self, reply: wire.Reply) -> NoReturn:
+        """The agent's own words are written for its callers, so they are passed on whole."""
+        try:
+            answer = json.loads(reply.body)
+            code, words = str(answer["error"]), str(answer.get("error_description", ""))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise ProviderError(
+                f"{self.socket} answered {reply.status}, and not as an agent does", hint="is it an authagent's socket?"
+            ) from None
+        message = f"the agent at {self.socket} answered {code}{f': {words[:300]}' if words else ''}"
+        if reply.status in (429, 500, 502, 503, 504):
+            raise ProviderUnavailable(message)
+        if code == "unsupported_grant_type":
+            raise ProviderError(message, hint="the agent is of another release")
+        raise Denied(message, hint=_HINTS.get(code, ""))
+
+
+_HINTS = {
+    "unauthorized_client": "ask the operator for a rule that gives this",
+    "invalid_client": "the agent's rules do not know this user (uid) at all",
+    "invalid_scope": "ask for the scopes that the rule gives",
+    "invalid_target": "ask for the audience that the rule gives",
+}
+
+
+def _form(wanted: Wanted, min_lifetime: float | None) -> list[tuple[str, str]]:
+    optional = {
+        "audience": wanted.audience,
+        "scope": " ".join(wanted.scopes),
+        "requested_subject": wanted.subject,
+        "min_lifetime": str(int(min_lifetime)) if min_lifetime else None,
+        "execution": wanted.context.execution_id,
+        "task": wanted.context.task,
+    }
+    return [("grant_type", wire.CLIENT_CREDENTIALS), *((name, value) for name, value in optional.items() if value)]

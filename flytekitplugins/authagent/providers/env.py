@@ -1,0 +1,60 @@
+"""A token in an environment variable."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+
+from flytekitplugins.authagent.credential import Credential, Secret, from_token, token
+from flytekitplugins.authagent.providers import Wanted, fixed
+
+_taken: dict[str, Secret] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class EnvProvider:
+    """
+    Takes the token out of the environment, so that no process started from here inherits it.
+
+    It is remembered for this process and the ones it forks. A new value in the variable replaces it.
+    """
+
+    variable: str = "AUTHAGENT_TOKEN"
+    environ: MutableMapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    kind: str = field(default="env", init=False)
+
+    @property
+    def absent(self) -> str:
+        """See `Provider`."""
+        return f"{self.variable} is not set"
+
+    @property
+    def remedy(self) -> str:
+        """See `Provider`."""
+        return f"set {self.variable} to an access token"
+
+    def fetch(self, wanted: Wanted, *, min_lifetime: float | None = None) -> Credential | None:
+        """The token, `None` where the variable is not set, `ProviderError` where it holds no token."""
+        secret = take(self.variable, self.environ)
+        if secret is None:
+            return None
+        credential = from_token(secret, provider=self.kind)
+        fixed.check(credential, wanted, of=self.variable)
+        return credential
+
+
+def take(variable: str, environ: MutableMapping[str, str]) -> Secret | None:
+    """The token of `variable`, which no longer stands in `environ` afterwards."""
+    with _lock:
+        text = environ.pop(variable, None)
+        if text is not None:
+            _taken.pop(variable, None)
+            if text.strip():
+                _taken[variable] = token(text.strip(), of=variable)
+        return _taken.get(variable)
+
+
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined] # threading's own way
