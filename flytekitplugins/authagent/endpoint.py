@@ -57,7 +57,8 @@ def parse(text: str) -> Endpoint:
             break
     host, port = _split(rest)
     if not host or any(c in host for c in "/@?# \t\r\n") or port == 0:
-        raise ConfigError(f"{text!r} is not a Flyte endpoint", hint="write host:port or dns:///host")
+        shown = "an address with credentials in it" if "@" in text else repr(text)
+        raise ConfigError(f"{shown} is not a Flyte endpoint", hint="write host:port or dns:///host")
     return Endpoint(target=rest, host=host.lower(), port=port, insecure=insecure)
 
 

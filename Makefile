@@ -1,0 +1,52 @@
+# make demo   the main job, on an embedded Flyte: tasks call it with credentials that came through the agent
+# make test   everything: lint, types, tests
+#
+# Both make their own virtual environment in .venv, from requirements/lock.txt.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints requirements/lock.txt --build-constraints requirements/lock.txt
+TESTS  ?= tests
+
+.PHONY: demo test lint types unit bench lock clean
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/python demo/story.py
+
+test: lint types unit
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/test.stamp
+	$(BIN)/mypy
+
+unit: $(VENV)/test.stamp
+	$(BIN)/pytest $(TESTS)
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/run.py
+
+# pip first: older ones write console scripts that start half as fast (docs/decisions/0006-start-up.md).
+$(VENV)/bin/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip==26.3
+	$(BIN)/python -m pip install --quiet uv==0.13.9
+
+# setuptools' default editable install hides our types from mypy; the compatible one does not.
+$(VENV)/demo.stamp: $(VENV)/bin/uv setup.cfg pyproject.toml requirements/lock.txt
+	$(UV) --config-settings editable_mode=compat --editable '.[all]'
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/demo.stamp requirements/test.in
+	$(UV) --requirements requirements/test.in
+	touch $@
+
+lock: $(VENV)/bin/uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+		--all-extras --custom-compile-command 'make lock' requirements/test.in setup.cfg --output-file requirements/lock.txt
+
+clean:
+	rm -rf $(VENV) build dist
