@@ -8,6 +8,7 @@ Everything this package raises.
     + ProviderUnavailable      ... for now; asking again is reasonable
   x Denied                   the agent, or the identity provider, will not give us what we asked for
     + Rejected                 Flyte will not take what we were given
+    + TooShort                 no credential lives as long as was asked
 
 The message says what happened, `hint` says what to do about it. Neither may hold a secret: Flyte copies
 both into the error document that its console shows to everyone.
@@ -72,6 +73,10 @@ class Denied(AuthAgentError):
 
     error_code = "AUTHAGENT:DENIED"
     exit_code = 4
+
+
+class TooShort(Denied):
+    """No credential lives as long as was asked."""
 
 
 class Rejected(Denied):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flytekit.exceptions.base import FlyteRecoverableException
+from flytekit.exceptions.user import FlyteRecoverableException
 
 from flytekitplugins.authagent.errors import AuthAgentError, ProviderUnavailable
 

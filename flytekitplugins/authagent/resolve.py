@@ -14,7 +14,7 @@ from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.endpoint import Endpoint, parse
 from flytekitplugins.authagent.errors import ConfigError, Denied, NoCredential
 from flytekitplugins.authagent.providers import Provider, Wanted
-from flytekitplugins.authagent.source import Source, process_wide
+from flytekitplugins.authagent.source import WAIT, Source, process_wide
 
 DEFAULT_ORDER = ("agent", "file", "env")
 """Tried where no bindings are configured (contract section 3). The kinds of later releases join at their places."""
@@ -74,9 +74,9 @@ class _Candidate:
     binding: Binding | None = None
 
 
-def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str]) -> Resolution:
+def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str], *, timeout: float = WAIT) -> Resolution:
     """
-    Find the provider that serves `asked` and obtain the first credential from it.
+    Find the provider that serves `asked` and obtain the first credential from it, within `timeout` seconds.
 
     "Not configured" moves on to the next provider, "configured and broken" stops. Raises `NoCredential` listing
     every attempt with its reason and remedy where nothing is configured, and whatever the chosen provider raises.
@@ -87,7 +87,7 @@ def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str]) -> Res
         _check_honoured(asked, candidate)
         source = process_wide.get(_key(asked, candidate), partial(_source, asked, candidate))
         try:
-            return _resolution(asked, settings, candidate, source, source.get())
+            return _resolution(asked, settings, candidate, source, source.get(timeout=timeout))
         except NoCredential:
             tried[candidate.provider.kind] = candidate.provider.absent
             remedies.append(candidate.provider.remedy)

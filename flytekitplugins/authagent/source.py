@@ -18,11 +18,12 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError  # its own class until Python 3.11
 from contextvars import copy_context
 from dataclasses import dataclass
 
 from flytekitplugins.authagent.credential import Credential
-from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.errors import AuthAgentError, ProviderError, ProviderUnavailable, TooShort
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class Source:
         """
         A credential that is valid now, and for `min_lifetime` seconds if that is asked.
 
-        Raises what `fetch` raised, `ProviderUnavailable` where it is not back within `timeout` seconds, `Denied`
+        Raises what `fetch` raised, `ProviderUnavailable` where it is not back within `timeout` seconds, `TooShort`
         where it cannot give a credential that lives as long as asked.
         """
         answer = self.ask(min_lifetime=min_lifetime)
@@ -109,7 +110,7 @@ class Source:
             return answer
         try:
             return self.judge(answer.result(timeout), min_lifetime)
-        except TimeoutError:
+        except FutureTimeoutError:
             raise ProviderUnavailable(f"no credential within {timeout:g} s") from None
         except AuthAgentError as failed:
             raise failed.again() from None
@@ -139,7 +140,7 @@ class Source:
             return flight.future
 
     def judge(self, credential: Credential, min_lifetime: float) -> Credential:
-        """`credential` if it lives as long as asked. Raises `Denied`."""
+        """`credential` if it lives as long as asked. Raises `TooShort`."""
         if self._lasts(credential, min_lifetime):
             return credential
         raise _too_short(min_lifetime)
@@ -162,7 +163,7 @@ class Source:
             flight = self._take_off(now, longer if longer < float("inf") else None)
         try:
             return flight.future.result(WAIT) if flight else rejected
-        except (AuthAgentError, TimeoutError) as failed:
+        except (AuthAgentError, FutureTimeoutError) as failed:
             logger.info("no newer credential than the rejected one: %s", failed)
             return rejected
 
@@ -275,6 +276,11 @@ class Sources:
                 self._sources.popitem(last=False)
             return source
 
+    def clear(self) -> None:
+        """Forget all of them; whoever holds one keeps it."""
+        with self._lock:
+            self._sources.clear()
+
     def __len__(self) -> int:
         return len(self._sources)
 
@@ -282,8 +288,8 @@ class Sources:
         self._lock = threading.Lock()
 
 
-def _too_short(min_lifetime: float) -> Denied:
-    return Denied(
+def _too_short(min_lifetime: float) -> TooShort:
+    return TooShort(
         f"no credential lives {min_lifetime:g} s or more",
         hint="ask for less, or let the identity provider issue longer ones",
     )

@@ -206,7 +206,7 @@ def environment(config: AuthAgent, own: Mapping[str, str] | None) -> dict[str, s
     return contributed | dict(own or {})
 
 
-def _plugin(config: AuthAgent, function: Callable[..., Any]) -> type[PythonFunctionTask]:
+def _plugin(config: AuthAgent, function: Callable[..., Any]) -> Any:
     is_async = inspect.iscoroutinefunction(function)
     if config.inner is None:
         return AsyncPythonFunctionTask if is_async else PythonFunctionTask

@@ -55,6 +55,16 @@ def _check_owner(path: Path, facts: os.stat_result) -> None:
         )
 
 
+def check_parents(path: Path) -> None:
+    """
+    Refuse a path in whose place others could put something else, whether it is there already or not.
+
+    Raises `FileNotFoundError` if its directory is not there, `ConfigError`.
+    """
+    _walk(path.parent)
+    check_directory(path.parent, path.parent.stat())
+
+
 def _walk(path: Path) -> None:
     """Check every directory and link on the way: whoever may replace one of them decides what we read."""
     todo = list(reversed(Path(os.path.abspath(path)).parts[1:]))  # noqa: PTH100 - resolve() would follow links

@@ -15,7 +15,7 @@ from socket import socket as Connection
 from typing import Any, NoReturn
 
 from flytekitplugins.authagent import wire
-from flytekitplugins.authagent.credential import Credential
+from flytekitplugins.authagent.credential import Credential, claims, moment
 from flytekitplugins.authagent.errors import ConfigError, Denied, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.oauth import token_response
 from flytekitplugins.authagent.oauth.message import Request, Response
@@ -68,7 +68,7 @@ class AgentProvider:
         sent = Request(str(self.socket), tuple(form))
         response = Response(str(self.socket), reply.status, reply.headers, reply.body)
         credential = token_response.read(response, sent, now=time.time(), provider=self.kind)
-        return replace(credential, endpoint=self._flyte_endpoint())
+        return replace(credential, endpoint=self._flyte_endpoint(), expires_at=_sooner(credential))
 
     def _flyte_endpoint(self) -> str | None:
         """The Flyte that the agent says its tokens are for. Asked once: another Flyte would be another agent."""
@@ -181,6 +181,19 @@ class AgentProvider:
         if code == "unsupported_grant_type":
             raise ProviderError(message, hint="the agent is of another release")
         raise Denied(message, hint=_HINTS.get(code, ""))
+
+
+def _sooner(credential: Credential) -> float | None:
+    """
+    The end of a token that has been in the agent's cache: `expires_in` is in whole seconds, `exp` is exact.
+
+    The agent runs by our clock; where the identity provider's is so far off that `exp` is in the past, the agent's
+    word is the better one.
+    """
+    exact = moment(claims(credential.token).get("exp"))
+    if exact is None or credential.expires_at is None or exact <= time.time():
+        return credential.expires_at
+    return min(exact, credential.expires_at)
 
 
 _HINTS = {
