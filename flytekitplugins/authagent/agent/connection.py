@@ -1,0 +1,273 @@
+"""A connection: HTTP/1.1 parsed by httptools, bounded in every direction."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httptools
+
+from flytekitplugins.authagent.agent import peer as peers
+from flytekitplugins.authagent.agent.http import Answer, Request, plain
+from flytekitplugins.authagent.agent.peer import Peer
+
+logger = logging.getLogger(__name__)
+
+MAX_HEADER_BYTES = 16 * 1024
+MAX_HEADERS = 64
+MAX_BODY = 64 * 1024
+MAX_CONNECTIONS = 1024
+MAX_CONNECTIONS_PER_USER = 512
+
+REQUEST_SECONDS = 5.0
+"""From the opening of a connection to the first bytes of a request, and from those to its last."""
+
+IDLE_SECONDS = 30.0
+"""Between two requests on one connection."""
+
+ANSWER_SECONDS = 5.0
+"""For the other side to read an answer."""
+
+SWEEP_SECONDS = 0.5
+"""How often connections are looked at that are beyond their time: one timer for all of them."""
+
+Handler = Callable[[Peer | None, Request], Answer | Awaitable[Answer]]
+
+
+class Connections:
+    """All that are open, so that they can be counted, swept and closed."""
+
+    def __init__(self) -> None:
+        self._open: set[Connection] = set()
+        self._by_user: Counter[int] = Counter()
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, connection: Connection) -> bool:
+        """Whether there is room for it. One user never takes all of it."""
+        user = connection.peer.uid if connection.peer else -1
+        if len(self._open) >= MAX_CONNECTIONS or self._by_user[user] >= MAX_CONNECTIONS_PER_USER:
+            return False
+        self._open.add(connection)
+        self._by_user[user] += 1
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        """It is closed."""
+        if connection in self._open:
+            self._open.remove(connection)
+            user = connection.peer.uid if connection.peer else -1
+            self._by_user[user] -= 1
+            if not self._by_user[user]:
+                del self._by_user[user]
+
+    def sweep(self, now: float) -> None:
+        """End what takes too long."""
+        for connection in [c for c in self._open if c.deadline < now]:
+            connection.give_up()
+
+    async def drain(self, seconds: float) -> None:
+        """Let those that are being answered finish, and end the others."""
+        self.draining = True
+        for connection in list(self._open):
+            connection.finish()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while self._open and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        for connection in list(self._open):
+            connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """
+    One client. Its requests are answered one after the other; a second one that comes before the answer of the
+    first is not read on.
+    """
+
+    def __init__(self, handler: Handler, connections: Connections, *, attested: bool) -> None:
+        self._handler = handler
+        self._connections = connections
+        self._attested = attested
+        self._loop = asyncio.get_running_loop()
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._transport: Any = None
+        self._task: asyncio.Future[Any] | None = None
+        self._last = False
+        self.peer: Peer | None = None
+        self.deadline = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._path = b""
+        self._body = b""
+        self._header_bytes = 0
+        self._headers = 0
+        self._authorization: str | None = None
+        self._content_type = b""
+        self._reading_headers = True
+        self._over = False
+
+    # From the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The kernel is asked now who this is: later the other end may be somebody else's."""
+        self._transport = transport
+        if self._attested:
+            self.peer = peers.of(transport.get_extra_info("socket"))
+        self.deadline = self._loop.time() + REQUEST_SECONDS
+        if not self._connections.admit(self):
+            self._refuse(503, "too many connections")
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of one request, or of several."""
+        if self._over:
+            return
+        if self._task is not None:
+            self._refuse(400, "one request at a time")
+            return
+        if self._reading_headers:
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES + MAX_BODY:
+                self._refuse(431, "the headers are too large")
+                return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            # What our own callbacks refuse ends up here too, and has been answered already.
+            self._refuse(400, "that is not HTTP/1.1 as it is spoken here")
+        except httptools.HttpParserUpgrade:
+            self._refuse(400, "nothing else is spoken here")
+
+    def eof_received(self) -> bool:
+        """A client may close its sending side and still read the answer."""
+        self._last = True
+        return self._task is not None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whatever is being minted for it goes on: others may want it."""
+        self._over = True
+        self._connections.leave(self)
+        if self._task is not None:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        """The other side does not read: nothing more is read from it either."""
+        self.deadline = self._loop.time() + ANSWER_SECONDS
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        if not self._over and self._task is None:
+            self._transport.resume_reading()
+
+    # From the parser
+
+    def on_message_begin(self) -> None:
+        """The first bytes are there."""
+        self.deadline = self._loop.time() + REQUEST_SECONDS
+
+    def on_url(self, url: bytes) -> None:
+        """It comes in pieces of any size."""
+        self._path += url
+        if len(self._path) > MAX_HEADER_BYTES:
+            self._refuse(431, "the request line is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Only two of them mean anything."""
+        self._headers += 1
+        if self._headers > MAX_HEADERS:
+            self._refuse(431, "too many headers")
+        lower = name.lower()
+        if lower == b"authorization":
+            self._authorization = value.decode("latin-1")
+        elif lower == b"content-type":
+            self._content_type = value.partition(b";")[0].strip().lower()
+
+    def on_headers_complete(self) -> None:
+        """From here on the body is counted."""
+        self._reading_headers = False
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._body += body
+        if len(self._body) > MAX_BODY:
+            self._refuse(413, "the body is too large")
+
+    def on_message_complete(self) -> None:
+        """A whole request."""
+        if self._over:
+            return
+        if self._task is not None:
+            self._refuse(400, "one request at a time")
+            return
+        path, question, _ = self._path.partition(b"?")
+        request = Request(
+            self._parser.get_method(),
+            path,
+            self._body,
+            self._authorization,
+            self._content_type,
+            bool(question),
+        )
+        keep_alive = self._parser.should_keep_alive() and not self._connections.draining
+        self._reset()
+        answer = self._handler(self.peer, request)
+        if isinstance(answer, Answer):
+            self._send(answer, keep_alive)
+            return
+        self.deadline = float("inf")  # those who answer have a deadline of their own
+        self._transport.pause_reading()
+        self._task = asyncio.ensure_future(answer)
+        self._task.add_done_callback(lambda task: self._answered(task, keep_alive))
+
+    # Out
+
+    def _answered(self, task: asyncio.Future[Answer], keep_alive: bool) -> None:
+        self._task = None
+        if task.cancelled() or self._over:
+            return
+        if task.exception() is not None:
+            logger.error("a request could not be answered", exc_info=task.exception())
+            self._send(plain(503, "the agent cannot answer"), keep_alive=False)
+            return
+        self._send(task.result(), keep_alive and not self._last and not self._connections.draining)
+        if not self._over:
+            self._transport.resume_reading()
+
+    def _send(self, answer: Answer, keep_alive: bool) -> None:
+        self.deadline = self._loop.time() + (IDLE_SECONDS if keep_alive else ANSWER_SECONDS)
+        self._transport.write(answer.encoded(keep_alive=keep_alive))
+        if not keep_alive:
+            self._over = True
+            self._transport.close()
+
+    def _refuse(self, status: int, why: str) -> None:
+        """Say what is wrong, once, and end: what follows cannot be told apart any more."""
+        if not self._over:
+            self._send(plain(status, why), keep_alive=False)
+
+    def give_up(self) -> None:
+        """Its time is over."""
+        if self._over or self._transport.get_write_buffer_size():
+            self.abort()
+        elif self._path or self._body:
+            self._refuse(408, "the request did not end in time")
+        else:
+            self.finish()
+
+    def finish(self) -> None:
+        """Close it, unless it is being answered: then after the answer."""
+        if self._task is None and not self._over:
+            self._over = True
+            self.deadline = self._loop.time() + ANSWER_SECONDS
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close it now, whatever was still to be sent."""
+        self._transport.abort()

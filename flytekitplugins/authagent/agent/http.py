@@ -1,0 +1,84 @@
+"""One HTTP request, and its answer, as the agent's connections speak them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from flytekitplugins.authagent.agent.refusal import Refusal
+
+REASONS = {
+    200: b"OK",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    415: b"Unsupported Media Type",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}
+
+JSON = b"application/json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A whole request. `path` has no query; `authorization` and `content_type` are headers, where there are any."""
+
+    method: bytes
+    path: bytes
+    body: bytes = b""
+    authorization: str | None = None
+    content_type: bytes = b""
+    has_query: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`headers` are whole lines. Nothing that is answered may be stored by anybody on the way (RFC 6749 5.1)."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: bytes = b""
+
+    def encoded(self, *, keep_alive: bool) -> bytes:
+        """As it goes over the wire."""
+        return b"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nCache-Control: no-store\r\n%sContent-Length: %d\r\n%s\r\n%s" % (
+            self.status,
+            REASONS[self.status],
+            self.content_type,
+            self.headers,
+            len(self.body),
+            b"" if keep_alive else b"Connection: close\r\n",
+            self.body,
+        )
+
+
+def document(content: dict[str, Any], status: int = 200) -> Answer:
+    """A JSON object."""
+    return Answer(status, json.dumps(content, separators=(",", ":")).encode())
+
+
+def refused(refusal: Refusal) -> Answer:
+    """RFC 6749 section 5.2."""
+    headers = b"" if refusal.retry_after is None else b"Retry-After: %d\r\n" % refusal.retry_after
+    if refusal.status == 401:
+        headers += b'WWW-Authenticate: Basic realm="authagent"\r\n'
+    content = {"error": refusal.error, "error_description": refusal.description}
+    return Answer(refusal.status, json.dumps(content, separators=(",", ":")).encode(), headers=headers)
+
+
+def plain(status: int, text: str) -> Answer:
+    """One line for people and probes."""
+    return Answer(status, text.encode() + b"\n", b"text/plain; charset=utf-8")
+
+
+def not_allowed(method: bytes) -> Answer:
+    """The path is right, the method is not."""
+    return Answer(405, b'{"error":"invalid_request"}', headers=b"Allow: %s\r\n" % method)
