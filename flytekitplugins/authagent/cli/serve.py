@@ -1,0 +1,45 @@
+"""`authagent serve`: the auth agent."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from flytekitplugins.authagent.agent import daemon
+
+
+def run(arguments: list[str]) -> int:
+    """Serve until a signal, or with `--check` only say whether the configuration is good. Raises our errors."""
+    options = _parser().parse_args(arguments)
+    file = daemon.load(options.config, options.socket)
+    if options.check:
+        sys.stdout.write(
+            f"{options.config}: {len(file.rules)} rules, {len(file.upstreams)} upstreams, socket {file.socket}\n"
+        )
+        return 0
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    daemon.run(file)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="authagent serve",
+        description="Run the auth agent: an OAuth 2.0 token service on a Unix socket, for the tasks of this machine.",
+    )
+    parser.add_argument(
+        "--config",
+        type=_absolute,
+        default=daemon.DEFAULT_FILE,
+        metavar="FILE",
+        help="agent.yaml (default: %(default)s)",
+    )
+    parser.add_argument("--socket", type=_absolute, metavar="PATH", help="listen here instead of where the file says")
+    parser.add_argument("--check", action="store_true", help="read the configuration, say what is in it, and end")
+    return parser
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).absolute()

@@ -1,0 +1,139 @@
+"""
+`authagent token`: one access token on stdout, for every client that can run a command to get one.
+
+Where an agent's socket is there, and nothing asks for anything special, `quickly` answers from it with what a bare
+interpreter has loaded anyway (docs/decisions/0006-start-up.md). Everything else goes the long way.
+"""
+
+import _socket
+import sys
+from os import environ, geteuid, path, write
+
+from flytekitplugins.authagent import wire
+
+PATIENCE = 10.0
+"""Seconds for all of it: whoever runs this has no deadline of its own."""
+
+_FILES = ("~/.flyte/authagent.yaml", "/etc/flyte/authagent.yaml")
+_SO_PEERCRED = 17  # <asm-generic/socket.h>; the module `socket` would cost more than the answer
+
+
+def quickly(arguments: "list[str]") -> "int | None":
+    """Print the token of the agent and give the exit code, or `None` where this is a case for `run`."""
+    fields = _fields(arguments)
+    socket_path = _agent()
+    if fields is None or socket_path is None:
+        return None
+    reply = _ask(socket_path, wire.post("/token", wire.form(fields)))
+    if reply is None or reply.status != 200:
+        return None  # the long way asks again, and explains
+    token = _token_of(reply.body)
+    if token is None:
+        return None
+    write(1, token.encode() + b"\n")
+    return 0
+
+
+def _fields(arguments: "list[str]") -> "list[tuple[str, str]] | None":
+    """The form for these arguments; `None` where they are not simple pairs of an option and a value."""
+    names = {"--audience": "audience", "--scope": "scope", "--min-lifetime": "min_lifetime"}
+    fields, scopes = [("grant_type", wire.CLIENT_CREDENTIALS), *_hints()], []
+    for option, value in zip(arguments[::2], [*arguments[1::2], ""], strict=False):
+        if option not in names or not value or value.startswith("-"):
+            return None
+        if option == "--scope":
+            scopes.append(value)
+        else:
+            fields.append((names[option], value))
+    return fields + ([("scope", " ".join(scopes))] if scopes else [])
+
+
+def _hints() -> "list[tuple[str, str]]":
+    """What propeller says of a task's pod, for the agent's audit file and for rules that it narrows."""
+    execution = [environ.get("FLYTE_INTERNAL_EXECUTION_" + part, "") for part in ("PROJECT", "DOMAIN", "ID")]
+    task = environ.get("FLYTE_INTERNAL_TASK_NAME")
+    return [("execution", ":".join(execution))] * all(execution) + ([("task", task)] if task else [])
+
+
+def _agent() -> "str | None":
+    """The agent's socket, where nothing in the environment or in a file could name another source."""
+    if environ.get("AUTHAGENT_PROVIDER", "agent") != "agent" or environ.get("AUTHAGENT_CONFIG"):
+        return None
+    for file in _FILES:
+        if path.exists(path.expanduser(file)):
+            return None
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    found = environ.get("AUTHAGENT_SOCKET") or (
+        "/var/run/authagent/agent.sock"
+        if environ.get("FLYTE_INTERNAL_EXECUTION_ID") or not runtime
+        else runtime + "/authagent/agent.sock"
+    )
+    return found if path.isabs(found) and path.exists(found) else None
+
+
+def _ask(socket_path: str, request: bytes) -> "wire.Reply | None":
+    """The answer of a server that we have reason to trust; `None` for everything else."""
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        connection.settimeout(PATIENCE)
+        connection.connect(socket_path)
+        credentials = connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, 12)
+        uid = int.from_bytes(credentials[4:8], sys.byteorder)
+        if not wire.trusted_server(uid, geteuid(), None):
+            return None
+        connection.sendall(request)
+        reader = wire.Reader()
+        while reader.reply is None:
+            piece = connection.recv(65536)
+            if not piece:
+                return None
+            reader.feed(piece)
+    except (OSError, wire.Broken):
+        return None
+    finally:
+        connection.close()
+    return reader.reply
+
+
+def _token_of(body: bytes) -> "str | None":
+    """
+    The `access_token` of a JSON object, read strictly enough to be sure: `json` would cost more than all the rest.
+
+    A token has no character that JSON escapes (RFC 6750 section 2.1), and its name cannot stand inside one.
+    """
+    before, found, after = body.partition(b'"access_token":')
+    if not found or before.strip() != b"{" or not after.lstrip().startswith(b'"'):
+        return None
+    token = after.lstrip()[1:].partition(b'"')[0].decode("latin-1")
+    allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
+    return token if token and not token.strip(allowed) and all(c in allowed for c in token) else None
+
+
+def run(arguments: "list[str]") -> int:
+    """The same from whatever provider is configured, with errors that say what to do. Raises our errors."""
+    import argparse
+    import os
+
+    from flytekitplugins.authagent import config
+    from flytekitplugins.authagent.context import from_environment
+    from flytekitplugins.authagent.resolve import Asked, resolve
+
+    parser = argparse.ArgumentParser(
+        prog="authagent token",
+        description="Print exactly one access token and a newline, or nothing and an exit code.",
+    )
+    parser.add_argument("--endpoint", metavar="E", help="the Flyte that the token is for; another's is refused")
+    parser.add_argument("--audience", metavar="A", help="the audience that the token must be for")
+    parser.add_argument("--scope", action="append", default=[], metavar="S", help="a scope to ask for; may be repeated")
+    parser.add_argument("--min-lifetime", type=int, default=0, metavar="SECONDS", help="how long it must still be good")
+    options = parser.parse_args(arguments)
+    asked = Asked(
+        context=from_environment(os.environ),
+        endpoint=options.endpoint,
+        audience=options.audience,
+        scopes=tuple(options.scope),
+    )
+    resolution = resolve(asked, config.load(os.environ), os.environ, timeout=PATIENCE)
+    credential = resolution.source.get(min_lifetime=options.min_lifetime, timeout=PATIENCE)
+    sys.stdout.write(resolution.check(credential).token.reveal() + "\n")
+    return 0
