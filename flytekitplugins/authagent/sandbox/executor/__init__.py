@@ -1,0 +1,1 @@
+"""Runs registered tasks and workflows for real, on this machine, as propeller would in a cluster."""
