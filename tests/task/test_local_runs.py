@@ -193,7 +193,7 @@ def test_a_default_remote_held_by_a_module_works_in_tasks_threads_and_forks(plac
     def work() -> list[str]:
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             threads = list(pool.map(lambda _: ask(DEFAULT), range(8)))
-        return threads + [forked()]
+        return [*threads, forked()]
 
     def forked() -> str:
         reading, writing = os.pipe()
@@ -319,7 +319,7 @@ def test_a_token_without_the_scope_all_is_not_even_replayed(place: Place) -> Non
     def work() -> str:
         return ask(flytekit.current_context().remote)
 
-    with pytest.raises(Rejected, match="doesn't have required scope.*scope `all`"):
+    with pytest.raises(Rejected, match=r"doesn't have required scope.*scope `all`"):
         work()
     assert place.counts.snapshot()["rpcs"]["ListProjects"] == {"accepted": 0, "rejected": 1}
 
@@ -339,7 +339,7 @@ def test_no_token_goes_over_plaintext_to_a_host_that_is_not_loopback(place: Plac
     def work() -> FlyteRemote:
         return flytekit.current_context().remote
 
-    with pytest.raises(ConfigError, match="plaintext.*AUTHAGENT_ALLOW_PLAINTEXT=flyte.example.com"):
+    with pytest.raises(ConfigError, match=r"plaintext.*AUTHAGENT_ALLOW_PLAINTEXT=flyte.example.com"):
         work()
     use({"AUTHAGENT_ALLOW_PLAINTEXT": "flyte.example.com"})
     assert work().config.platform.endpoint == "flyte.example.com:80"

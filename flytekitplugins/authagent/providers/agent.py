@@ -68,7 +68,12 @@ class AgentProvider:
         sent = Request(str(self.socket), tuple(form))
         response = Response(str(self.socket), reply.status, reply.headers, reply.body)
         credential = token_response.read(response, sent, now=time.time(), provider=self.kind)
-        return replace(credential, endpoint=self._flyte_endpoint(), expires_at=_sooner(credential))
+        return replace(
+            credential,
+            endpoint=self._flyte_endpoint(),
+            expires_at=_sooner(credential),
+            header=credential.header or "authorization",  # the agent names another one where the server wants it
+        )
 
     def _flyte_endpoint(self) -> str | None:
         """The Flyte that the agent says its tokens are for. Asked once: another Flyte would be another agent."""

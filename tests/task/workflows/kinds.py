@@ -89,7 +89,11 @@ def spreading(x: int) -> str:
     thread.join()
     with multiprocessing.get_context("fork").Pool(2) as pool:
         found += pool.map(in_a_fork, range(4))
-    program = "from flytekit.remote import FlyteRemote; from flytekit.configuration import Config; print(len(FlyteRemote(Config.auto()).list_projects()))"
+    program = """
+from flytekit.configuration import Config
+from flytekit.remote import FlyteRemote
+print(len(FlyteRemote(Config.auto()).list_projects()))
+"""
     subprocess.run([sys.executable, "-c", program], check=True)
     assert len(set(found)) == 1, found
     return found[0]

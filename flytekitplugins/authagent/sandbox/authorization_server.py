@@ -1,0 +1,112 @@
+"""authlib's authorization server, over the sandbox's issuer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from authlib.oauth2 import AuthorizationServer as AuthlibServer
+from authlib.oauth2.rfc6749 import InvalidClientError
+
+from flytekitplugins.authagent.sandbox.client import Client
+from flytekitplugins.authagent.sandbox.counts import Counts
+from flytekitplugins.authagent.sandbox.exchange import Answer, json_answer
+from flytekitplugins.authagent.sandbox.faults import Faults
+from flytekitplugins.authagent.sandbox.grants.client_credentials import ClientCredentials
+from flytekitplugins.authagent.sandbox.grants.refresh_token import Refresh
+from flytekitplugins.authagent.sandbox.issuer import Issuer
+from flytekitplugins.authagent.sandbox.token_request import TokenRequest, client_secret_basic
+
+GRANTS = (ClientCredentials, Refresh)
+"""What the token endpoint can do, and so what the metadata documents say."""
+
+
+class TokenAnswer(dict[str, Any]):
+    """A token response (RFC 6749 section 5.1) that does not show itself: authlib logs what it issues."""
+
+    def __repr__(self) -> str:
+        return f"TokenAnswer({', '.join(self)})"
+
+
+class NotAuthenticated(InvalidClientError):  # type: ignore[misc] # authlib has no types
+    """One answer for an unknown client, a wrong secret and none at all, so that nobody learns which it was."""
+
+    def __init__(self) -> None:
+        super().__init__("The client did not show who it is", status_code=401)
+
+    def get_headers(self) -> list[tuple[str, str]]:
+        """RFC 7617 wants a realm, which authlib leaves out."""
+        others = [header for header in super().get_headers() if header[0] != "WWW-Authenticate"]
+        return [*others, ("WWW-Authenticate", 'Basic realm="authagent sandbox", charset="UTF-8"')]
+
+
+class AuthorizationServer(AuthlibServer):  # type: ignore[misc] # authlib has no types
+    """Answers token requests. Safe to use from any thread: all that it keeps is kept by `issuer` and `_last`."""
+
+    def __init__(self, issuer: Issuer, counts: Counts, faults: Faults) -> None:
+        super().__init__()
+        self.issuer, self.counts, self.faults = issuer, counts, faults
+        self._last: dict[tuple[str, str | None, frozenset[str]], TokenAnswer] = {}
+        self.register_token_generator("default", self._generate)
+        self.register_client_auth_method("client_secret_basic", client_secret_basic)
+        for grant in GRANTS:
+            self.register_grant(grant)
+
+    def mint(self, client: Client, user: str | None, scope: str, *, spared: bool = False) -> TokenAnswer:
+        """
+        A token for `scope`, joined by spaces, as RFC 6749 section 5.1 hands it out.
+
+        The faults that spoil tokens strike here, unless the request is `spared`.
+        """
+        take = _nothing if spared else self.faults.take
+        scopes = scope.split()
+        kind = (client.id, user, frozenset(scopes))
+        if kind in self._last and take("same_token"):
+            return TokenAnswer(self._last[kind])
+        text, expires_in = self.issuer.sign(client.id, user, scopes, ahead=take("clock_skew_s") or 0)
+        answer = TokenAnswer(
+            access_token=text, token_type=self.issuer.dialect.token_type, expires_in=expires_in, scope=scope
+        )
+        self._last[kind] = TokenAnswer(answer)
+        if take("no_expires_in"):
+            del answer["expires_in"]
+        return answer
+
+    def _generate(self, *, client: Client, scope: str | None, **_: Any) -> TokenAnswer:
+        return self.mint(client, None, scope or self.issuer.dialect.default_scope)
+
+    def authenticate_client(self, request: TokenRequest, methods: list[str], endpoint: str = "token") -> Client:
+        """
+        The client that `request` proves.
+
+        Raises `NotAuthenticated`, or what the dialect says of a parameter that this server does not take.
+        """
+        try:
+            client: Client = super().authenticate_client(request, methods, endpoint)
+        except InvalidClientError:
+            raise NotAuthenticated from None
+        self.issuer.dialect.check(request.form, self.issuer.audience)
+        return client
+
+    def query_client(self, client_id: str) -> Client | None:
+        """See authlib."""
+        return self.issuer.clients.get(client_id)
+
+    def save_token(self, token: TokenAnswer, request: TokenRequest) -> None:
+        """Called by authlib for each token that it hands out."""
+        self.counts.mint(request.client.id)
+
+    def create_oauth2_request(self, request: TokenRequest) -> TokenRequest:
+        """See authlib; it is one already."""
+        return request
+
+    def handle_response(self, status: int, body: Any, headers: list[tuple[str, str]]) -> Answer:
+        """See authlib."""
+        return json_answer(status, body, *headers)
+
+    def send_signal(self, name: str, *args: Any, **kwargs: Any) -> None:
+        """See authlib; nobody listens."""
+
+
+def _nothing(name: str) -> None:
+    """The faults of a request that is spared."""
+    return

@@ -1,0 +1,130 @@
+"""Where the two kinds of OAuth server that Flyte is used with differ: its own, and everybody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.rfc6749 import InvalidGrantError, InvalidRequestError
+
+PUBLIC_URL = "https://flyte.sandbox.example"
+"""What an ordinary identity provider calls the Flyte that its tokens are for."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """What a token says, before a dialect spells it. `user` is `None` where the client speaks for itself."""
+
+    issuer: str
+    audience: str
+    client_id: str
+    user: str | None
+    scopes: tuple[str, ...]
+    issued_at: int
+    expires_at: int
+    jti: str
+
+
+class Dialect(Protocol):
+    """One kind of server: its paths, its claims, its refusals."""
+
+    token_path: str
+    authorization_path: str
+    jwks_path: str
+    authentication_methods: tuple[str, ...]  # those it advertises
+    token_type: str
+    typ: str  # of the token's header
+    default_scope: str
+    rotates: bool
+
+    def audience(self, issuer: str) -> str:
+        """What the tokens of `issuer` are for."""
+
+    def claims(self, token: Token) -> dict[str, Any]:
+        """The claims of `token`."""
+
+    def check(self, form: Mapping[str, str], audience: str) -> None:
+        """Refuse parameters that this server does not take. Raises `OAuth2Error`."""
+
+    def dead_refresh_token(self) -> OAuth2Error:
+        """What it answers to a refresh token that is unknown, expired or used up."""
+
+
+class Internal:
+    """flyteadmin's own server, as a real one of release 1.16.8 was seen to answer."""
+
+    token_path, authorization_path, jwks_path = "/oauth2/token", "/oauth2/authorize", "/oauth2/jwks"
+    authentication_methods: tuple[str, ...] = ("client_secret_basic",)
+    token_type, typ = "bearer", "JWT"
+    default_scope = ""
+    rotates = False
+
+    def audience(self, issuer: str) -> str:
+        """It is part of flyteadmin, so both have one URL."""
+        return issuer
+
+    def claims(self, token: Token) -> dict[str, Any]:
+        """A client that speaks for itself has neither a subject nor an issuer, and its own id is left empty."""
+        claims: dict[str, Any] = {
+            "aud": [token.audience],
+            "client_id": token.client_id if token.user else "",
+            "exp": token.expires_at,
+            "iat": token.issued_at,
+            "jti": token.jti,
+            "scp": list(token.scopes),
+        }
+        if token.user:
+            claims |= {"iss": token.issuer, "sub": token.user}
+        return claims
+
+    def check(self, form: Mapping[str, str], audience: str) -> None:
+        """It knows no audiences."""
+        if "audience" in form:
+            raise InvalidRequestError("This server does not take an audience")
+
+    def dead_refresh_token(self) -> OAuth2Error:
+        """Not what RFC 6749 section 5.2 says."""
+        return OAuth2Error("The refresh token could not be read", error="server_error", status_code=500)
+
+
+class External:
+    """An ordinary identity provider, which was told to issue the `scp` claim that flyteadmin reads."""
+
+    token_path, authorization_path, jwks_path = "/token", "/authorize", "/jwks"
+    authentication_methods: tuple[str, ...] = ("client_secret_basic", "client_secret_post")
+    token_type, typ = "Bearer", "at+jwt"
+    default_scope = "all"
+    rotates = True
+
+    def audience(self, issuer: str) -> str:
+        """It serves many applications, Flyte being one."""
+        return PUBLIC_URL
+
+    def claims(self, token: Token) -> dict[str, Any]:
+        """RFC 9068 section 2.2, with `scp` in the place of `scope`."""
+        return {
+            "iss": token.issuer,
+            "sub": token.user or token.client_id,
+            "aud": token.audience,
+            "client_id": token.client_id,
+            "exp": token.expires_at,
+            "iat": token.issued_at,
+            "nbf": token.issued_at,
+            "jti": token.jti,
+            "scp": list(token.scopes),
+        }
+
+    def check(self, form: Mapping[str, str], audience: str) -> None:
+        """Flyte is the only application that it serves here (RFC 8707 section 2)."""
+        if {form.get("audience", audience), form.get("resource", audience)} != {audience}:
+            raise OAuth2Error("There is no such audience", error="invalid_target")
+
+    def dead_refresh_token(self) -> OAuth2Error:
+        """RFC 6749 section 5.2."""
+        return InvalidGrantError("The refresh token is unknown, expired or used")
+
+
+DIALECTS: dict[str, Dialect] = {"internal": Internal(), "external": External()}
+"""By the word that `--posture` takes."""

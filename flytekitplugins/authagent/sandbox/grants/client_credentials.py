@@ -1,0 +1,15 @@
+"""The client credentials grant (RFC 6749 section 4.4)."""
+
+from __future__ import annotations
+
+from authlib.oauth2.rfc6749 import grants
+
+
+class ClientCredentials(grants.ClientCredentialsGrant):  # type: ignore[misc] # authlib has no types
+    """A token of the client itself."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = ("client_secret_basic", "client_secret_post")
+
+    def validate_requested_scope(self) -> None:
+        """Called by authlib once the client is known. Raises `InvalidScopeError`."""
+        self.request.client.check_scope(self.request.payload.scope)

@@ -1,0 +1,41 @@
+"""The refresh grant (RFC 6749 section 6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from authlib.oauth2.rfc6749 import grants
+
+from flytekitplugins.authagent.sandbox.refresh_tokens import RefreshToken
+
+
+class Refresh(grants.RefreshTokenGrant):  # type: ignore[misc] # authlib has no types
+    """A further token of somebody who signed in before."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = ("client_secret_basic", "client_secret_post", "none")
+
+    def authenticate_refresh_token(self, refresh_token: str) -> RefreshToken:
+        """The token, if it can be used. Raises what the dialect says of one that cannot."""
+        issuer = self.server.issuer
+        found: RefreshToken | None = issuer.refresh_tokens.find(refresh_token, now=issuer.now())
+        if found is None:
+            raise issuer.dialect.dead_refresh_token()
+        return found
+
+    def authenticate_user(self, refresh_token: RefreshToken) -> str:
+        """Whom it speaks for."""
+        return refresh_token.user
+
+    def issue_token(self, user: str, refresh_token: RefreshToken) -> dict[str, Any]:
+        """The old token is spent here, in one step with making the new one: of two who use it at once, one wins."""
+        issuer = self.server.issuer
+        successor = issuer.refresh_tokens.rotate(refresh_token, now=issuer.now())
+        if successor is None:
+            raise issuer.dialect.dead_refresh_token()
+        wanted = self.request.payload.scope or refresh_token.scope
+        token: dict[str, Any] = self.server.mint(self.request.client, user, wanted, spared=refresh_token.spared)
+        token["refresh_token"] = successor.text
+        return token
+
+    def revoke_old_credential(self, refresh_token: RefreshToken) -> None:
+        """Done in `issue_token`."""

@@ -1,0 +1,108 @@
+"""The refresh tokens that are out, and what becomes of an old one when a new one is issued."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+
+from authlib.oauth2.rfc6749 import TokenMixin
+
+from flytekitplugins.authagent.sandbox.client import Client
+
+MAX_TOKENS = 10_000
+"""Refresh tokens kept; the oldest is forgotten for a further one, as if it had expired."""
+
+
+@dataclass(frozen=True)
+class RefreshToken(TokenMixin):  # type: ignore[misc] # authlib has no types
+    """
+    One refresh token, as authlib asks about it. `expires_at`: seconds since the epoch.
+
+    A `family` is all that came from one sign-in. `spared`: it is the sandbox's own, and faults are for others.
+    """
+
+    text: str = field(repr=False)
+    client_id: str
+    user: str
+    scope: str
+    expires_at: float
+    family: str
+    spared: bool = False
+
+    def check_client(self, client: Client) -> bool:
+        """Whether it was issued to this client."""
+        return client.id == self.client_id
+
+    def get_scope(self) -> str:
+        """The scopes granted, joined by spaces."""
+        return self.scope
+
+
+class RefreshTokens:
+    """
+    All refresh tokens, in memory. Safe to use from any thread.
+
+    `rotates`: a token can be used once, and using it again revokes its family (RFC 9700 section 4.14.2).
+    Without, an old token stays good until it expires, as with flyteadmin's own server.
+    """
+
+    def __init__(self, *, rotates: bool, lifetime: float) -> None:
+        self.rotates, self.lifetime = rotates, lifetime
+        self._lock = threading.Lock()
+        self._live: OrderedDict[str, RefreshToken] = OrderedDict()
+        self._spent: OrderedDict[str, str] = OrderedDict()
+
+    def issue(self, client_id: str, user: str, scope: str, *, now: float, spared: bool = False) -> RefreshToken:
+        """The first token of a sign-in."""
+        token = RefreshToken(
+            _text(), client_id, user, scope, now + self.lifetime, family=secrets.token_hex(8), spared=spared
+        )
+        with self._lock:
+            self._keep(token)
+        return token
+
+    def find(self, text: str, *, now: float) -> RefreshToken | None:
+        """The token, if it can be used at `now`. One that was used before takes its family with it."""
+        with self._lock:
+            family = self._spent.get(text)
+            if family is not None:
+                self._revoke(family)
+            token = self._live.get(text)
+            return token if token is not None and now < token.expires_at else None
+
+    def spares(self, text: str) -> bool:
+        """Whether it is a token of the sandbox itself, which the faults leave alone."""
+        with self._lock:
+            token = self._live.get(text)
+            return token is not None and token.spared
+
+    def rotate(self, old: RefreshToken, *, now: float) -> RefreshToken | None:
+        """The token that follows `old`, or `None` if somebody else was faster to use it."""
+        with self._lock:
+            if self.rotates and self._live.pop(old.text, None) is None:
+                self._revoke(old.family)
+                return None
+            if self.rotates:
+                self._spent[old.text] = old.family
+                _bound(self._spent)
+            successor = replace(old, text=_text(), expires_at=now + self.lifetime)
+            self._keep(successor)
+            return successor
+
+    def _keep(self, token: RefreshToken) -> None:
+        self._live[token.text] = token
+        _bound(self._live)
+
+    def _revoke(self, family: str) -> None:
+        self._live = OrderedDict((text, token) for text, token in self._live.items() if token.family != family)
+
+
+def _text() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _bound(kept: OrderedDict[str, RefreshToken] | OrderedDict[str, str]) -> None:
+    while len(kept) > MAX_TOKENS:
+        kept.popitem(last=False)

@@ -1,0 +1,25 @@
+"""What holds for every test: an environment of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flytekitplugins.authagent.source import process_wide
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path: Path) -> Iterator[None]:
+    """Nothing of the machine's environment reaches a test, and nothing of a test's the next one."""
+    saved = dict(os.environ)
+    for name in saved:
+        if name.startswith(("FLYTE", "AUTHAGENT", "_F", "XDG_RUNTIME")):
+            del os.environ[name]
+    os.environ["HOME"] = str(tmp_path)
+    process_wide.clear()
+    yield
+    os.environ.clear()
+    os.environ.update(saved)
