@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+SECOND_USER = os.environ.get("AUTHAGENT_SECOND_USER", "")
+"""Whom `sudo` may be used for: set in the image of Dockerfile.test."""
+
 REQUIRED = os.environ.get("AUTHAGENT_REQUIRE_PEERS") == "1"
 
 

@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
             # What our own callbacks refuse ends up here too, and has been answered already.
             self._refuse(400, "that is not HTTP/1.1 as it is spoken here")
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "nothing else is spoken here")
+            pass  # refused when the message was complete
 
     def eof_received(self) -> bool:
         """A client may close its sending side and still read the answer."""
@@ -205,6 +205,9 @@ class Connection(asyncio.Protocol):
             return
         if self._task is not None:
             self._refuse(400, "one request at a time")
+            return
+        if self._parser.should_upgrade():  # what follows would be no HTTP
+            self._refuse(400, "nothing else is spoken here")
             return
         path, question, _ = self._path.partition(b"?")
         request = Request(

@@ -104,10 +104,10 @@ class Server:
 
     def _decided(self, peer: Peer, request: Request) -> Decision:
         """The decision for this user and these very bytes; rules do not change while the agent runs."""
+        _check_form(request)
         key = (peer.uid, peer.gid, request.body, request.authorization)
         decision = self._decisions.get(key)
         if decision is None:
-            _check_form(request)
             asked = read(request.body, request.authorization)
             rule = policy.decide(self._file.rules, peer, asked)
             decision = Decision(asked, rule, self._mint.source(rule, asked), _record(rule, asked))
