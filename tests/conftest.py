@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flytekitplugins.authagent.providers import env
 from flytekitplugins.authagent.source import process_wide
 
 
@@ -20,6 +21,7 @@ def own_environment(tmp_path: Path) -> Iterator[None]:
             del os.environ[name]
     os.environ["HOME"] = str(tmp_path)
     process_wide.clear()
+    env._taken.clear()  # what it took out of the environment of another test
     yield
     os.environ.clear()
     os.environ.update(saved)

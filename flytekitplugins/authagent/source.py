@@ -109,7 +109,11 @@ class Source:
         if isinstance(answer, Credential):
             return answer
         try:
-            return self.judge(answer.result(timeout), min_lifetime)
+            credential = answer.result(timeout)
+            if credential.remaining(self._clock.wall()) <= 0:  # this process stood still meanwhile: once more
+                answer = self.ask(min_lifetime=min_lifetime)
+                credential = answer if isinstance(answer, Credential) else answer.result(timeout)
+            return self.judge(credential, min_lifetime)
         except FutureTimeoutError:
             raise ProviderUnavailable(f"no credential within {timeout:g} s") from None
         except AuthAgentError as failed:
@@ -140,7 +144,9 @@ class Source:
             return flight.future
 
     def judge(self, credential: Credential, min_lifetime: float) -> Credential:
-        """`credential` if it lives as long as asked. Raises `TooShort`."""
+        """`credential` if it is still valid and lives as long as asked. Raises `ProviderUnavailable`, `TooShort`."""
+        if credential.remaining(self._clock.wall()) <= 0:
+            raise ProviderUnavailable("the credential expired on its way here")
         if self._lasts(credential, min_lifetime):
             return credential
         raise _too_short(min_lifetime)

@@ -15,6 +15,7 @@ from flytekitplugins.authagent.errors import ConfigError
 MAX_FILE = 1 << 20  # bytes
 MAX_NODES = 100_000  # what aliases may unfold to
 
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _SECRETS = ("client_secret", "token", "password", "secret")
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -103,7 +104,10 @@ class _Unfold:
         self._left -= 1
         if self._left < 0:
             raise ConfigError(f"{self._name} unfolds to more than {MAX_NODES} values")
-        self._lines.setdefault(place, node.start_mark.line + 1)
+        line = node.start_mark.line + 1
+        self._lines.setdefault(place, line)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
+            raise ConfigError(f"{self._name}, line {line}: not YAML as it is read here: a tag")
         if isinstance(node, yaml.MappingNode):
             return dict(self._items(node, place))
         if isinstance(node, yaml.SequenceNode):

@@ -132,7 +132,9 @@ def read_all(connection: socket.socket) -> bytes:
     return collected
 
 
-def configuration(directory: Path, provider: running_provider.Running, **changed: Any) -> dict[str, Any]:
+def configuration(
+    directory: Path, provider: running_provider.Running, *, upstream_scopes: tuple[str, ...] = ("all",), **changed: Any
+) -> dict[str, Any]:
     """An `agent.yaml` with one upstream and one rule for ourselves; `changed` replaces keys of it."""
     secret = directory / "client_secret"
     secret.write_text(provider.secret("flyte-agent"))
@@ -142,7 +144,7 @@ def configuration(directory: Path, provider: running_provider.Running, **changed
         "token_endpoint": provider.issuer.token_endpoint,
         "client_id": "flyte-agent",
         "client_secret_file": str(secret),
-        "scopes": ["all"],
+        "scopes": list(upstream_scopes),
     }
     return {
         "socket": str(directory / "run" / "agent.sock"),

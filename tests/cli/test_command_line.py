@@ -1,0 +1,118 @@
+"""The commands as a user runs them: exit codes, and nothing on stdout but what was asked for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import running_agent
+import running_provider
+
+
+@pytest.fixture(scope="module")
+def agent() -> Iterator[running_agent.Agent]:
+    with running_provider.running() as provider, running_agent.running(provider) as it:
+        yield it
+
+
+def authagent(*arguments: str, python: tuple[str, ...] = (), **environ: str) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory(prefix="aa-") as home:
+        clean = {"PATH": os.environ["PATH"], "HOME": home, "XDG_RUNTIME_DIR": home} | environ
+        command = [sys.executable, *python, "-m", "flytekitplugins.authagent", *arguments]
+        return subprocess.run(command, env=clean, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_token_prints_exactly_the_token(agent: running_agent.Agent) -> None:
+    done = authagent("token", AUTHAGENT_SOCKET=str(agent.socket))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+    assert agent.provider.read(done.stdout.removesuffix("\n"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "code", "says"),
+    [
+        ((), {}, 2, "name a command"),
+        (("tokn",), {}, 2, "there is no command 'tokn'"),
+        (("token", "--nope"), {}, 2, "--nope"),
+        (("token", "--min-lifetime", "soon"), {}, 2, "soon"),
+        (("token",), {}, 3, "no credential"),
+        (("token",), {"AUTHAGENT_TOKEN_FILE": "/nowhere"}, 3, "/nowhere is not there"),
+        (("token",), {"AUTHAGENT_PROVIDER": "agnet"}, 2, "AUTHAGENT_PROVIDER"),
+        (("token", "--scope", "admin"), {"AUTHAGENT_SOCKET": "{socket}"}, 4, "fewer scopes"),
+        (("token", "--min-lifetime", "99999"), {"AUTHAGENT_SOCKET": "{socket}"}, 4, "99999"),
+        (("token", "--audience", "https://elsewhere"), {"AUTHAGENT_SOCKET": "{socket}"}, 4, "another audience"),
+        (("serve", "--config", "/nowhere/agent.yaml"), {}, 2, "/nowhere/agent.yaml is not there"),
+        (("serve", "--nope"), {}, 2, "--nope"),
+        (("sandbox", "--"), {}, 2, "no command after --"),
+        (("sandbox", "--drain", "-1"), {}, 2, "--drain"),
+    ],
+)
+def test_exit_codes(
+    agent: running_agent.Agent, arguments: tuple[str, ...], environ: dict[str, str], code: int, says: str
+) -> None:
+    filled = {name: value.format(socket=agent.socket) for name, value in environ.items()}
+    done = authagent(*arguments, **filled)
+
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_agent_that_cannot_mint_is_unavailable(agent: running_agent.Agent) -> None:
+    with running_agent.running(agent.provider) as cold:
+        agent.provider.faults.put({"token_status": {"value": 503, "count": -1}})
+        try:
+            done = authagent("token", AUTHAGENT_SOCKET=str(cold.socket))
+        finally:
+            agent.provider.faults.put({"token_status": 0})
+    assert (done.returncode, done.stdout) == (5, "")
+
+
+def test_a_dead_socket_is_unavailable(tmp_path: Path) -> None:
+    with running_provider.running() as provider, running_agent.running(provider) as agent:
+        agent.process.kill()
+        agent.process.wait(10)
+        done = authagent("token", AUTHAGENT_SOCKET=str(agent.socket))
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "nobody listens at" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("token", "--help"), ("serve", "--help"), ("sandbox", "--help")])
+def test_help_is_on_stdout(arguments: tuple[str, ...]) -> None:
+    done = authagent(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: authagent" in done.stdout
+
+
+def test_the_version() -> None:
+    assert authagent("--version").stdout.startswith("authagent 0.")
+
+
+def test_from_the_agent_a_token_costs_no_import_but_sockets(agent: running_agent.Agent) -> None:
+    """Counted, for it is what start-up costs: `-v` names every module that is imported."""
+    done = authagent("token", python=("-X", "importtime"), AUTHAGENT_SOCKET=str(agent.socket))
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+    assert done.returncode == 0
+    assert "flytekitplugins.authagent.wire" in imported
+    bare = subprocess.run([sys.executable, "-X", "importtime", "-c", ""], capture_output=True, text=True, check=True)
+    already = {line.rpartition("|")[2].strip() for line in bare.stderr.splitlines()}
+    for heavy in ("json", "socket", "typing", "argparse", "flytekit", "pydantic", "re", "dataclasses"):
+        assert heavy not in imported - already - {"runpy"}, heavy
+
+
+def test_the_token_for_another_flyte_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text('{"access_token": "abc", "endpoint": "one.example.com"}')
+    file.chmod(0o600)
+    done = authagent("token", "--endpoint", "two.example.com", AUTHAGENT_TOKEN_FILE=str(file))
+    assert (done.returncode, done.stdout) == (2, "")
+    done = authagent("token", "--endpoint", "one.example.com", AUTHAGENT_TOKEN_FILE=str(file))
+    assert (done.returncode, done.stdout) == (0, "abc\n")

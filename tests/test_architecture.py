@@ -1,0 +1,92 @@
+"""Imports point down, and flytekit appears only on the task side."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "flytekitplugins" / "authagent"
+PREFIX = "flytekitplugins.authagent"
+
+LAYERS = [
+    {"errors", "wire"},
+    {"credential", "environment", "context", "kind", "endpoint", "trust", "recoverable"},
+    {"yaml_file", "oauth", "source"},
+    {"config", "http"},
+    {"binding", "providers"},
+    {"agent", "resolve"},
+    {"flyte", "rejection"},
+    {"task", "bound_parameters"},
+    {"authenticator", "task_remote"},
+    {"handle"},
+    {"bind", "remote"},
+    {"abort_orphans"},
+    {"eager_workflow", "auto_binding"},
+    {"auto"},
+    {"sandbox"},
+    {"cli"},
+    {"__main__", "__init__"},
+]
+HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
+
+TASK_SIDE = {
+    "abort_orphans", "auto_binding", "authenticator", "bind", "bound_parameters", "eager_workflow", "flyte", "handle",
+    "recoverable", "rejection", "remote", "sandbox", "task", "task_remote",
+}  # fmt: skip
+"""Who may know flytekit."""
+
+
+def imports(file: Path, *, lazy: bool) -> set[str]:
+    """The modules that `file` imports when it is imported; with `lazy` also those inside functions."""
+    tree = ast.parse(file.read_text())
+    nodes = list(ast.walk(tree)) if lazy else list(_eager(tree))
+    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _eager(node: ast.AST):
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from _eager(child)
+
+
+def room(file: Path) -> str:
+    relative = file.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_file_has_its_height() -> None:
+    assert {room(file) for file in FILES} == set(HEIGHT)
+
+
+def test_imports_point_down() -> None:
+    wrong = []
+    for file in FILES:
+        for name in imports(file, lazy=False):
+            if name.startswith(PREFIX + "."):
+                other = name.removeprefix(PREFIX + ".").split(".")[0]
+                if other in HEIGHT and other != room(file) and HEIGHT[other] >= HEIGHT[room(file)]:
+                    wrong.append(f"{file.relative_to(PACKAGE)} imports {other}")
+    assert not wrong, sorted(set(wrong))
+
+
+def test_flytekit_is_known_on_the_task_side_only() -> None:
+    for file in FILES:
+        known = {name.split(".")[0] for name in imports(file, lazy=True)} & {"flytekit", "flyteidl", "grpc"}
+        assert not known or room(file) in TASK_SIDE, f"{file.relative_to(PACKAGE)} knows {known}"
+
+
+def test_the_sandbox_is_imported_by_its_command_only() -> None:
+    for file in FILES:
+        if room(file) != "sandbox" and file.relative_to(PACKAGE).as_posix() != "cli/sandbox.py":
+            assert not any(name.startswith(PREFIX + ".sandbox") for name in imports(file, lazy=True)), file

@@ -1,0 +1,152 @@
+"""The door to identity providers, against real loopback servers that misbehave."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.http import MAX_BODY, Door, check_url
+from flytekitplugins.authagent.oauth.message import Request
+
+
+def heard(connection: socket.socket) -> bytes:
+    """A whole request."""
+    raw = connection.recv(65536)
+    head, _, body = raw.partition(b"\r\n\r\n")
+    length = int((re.findall(rb"(?i)content-length: (\d+)", head) or [0])[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+class Server:
+    """Says `answer` to whoever connects, and keeps what it heard."""
+
+    def __init__(self, answer: bytes, *, pause: float = 0.0) -> None:
+        self.heard: list[bytes] = []
+        self._answer, self._pause = answer, pause
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._stop = threading.Event()
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/token"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            with connection:
+                self.heard.append(heard(connection))
+                try:
+                    for piece in range(0, len(self._answer), 65536):
+                        connection.sendall(self._answer[piece : piece + 65536])
+                        if self._stop.wait(self._pause):
+                            return
+                except OSError:
+                    continue
+
+    def close(self) -> None:
+        self._stop.set()
+        self._listening.close()
+
+
+@contextmanager
+def serving(answer: bytes, **settings: float) -> Iterator[Server]:
+    server = Server(answer, **settings)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def test_what_is_sent_is_on_the_wire_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login other password pl4nted\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(netrc))
+    with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as server:
+        answer = Door().send(Request(server.url, (("a", "b c"), ("d", "é&=")), (("Authorization", "Basic eA=="),)))
+
+    head, _, body = server.heard[0].partition(b"\r\n\r\n")
+    assert (answer.status, answer.json()) == (200, {})
+    assert head.startswith(b"POST /token HTTP/1.1\r\n")
+    assert head.lower().count(b"authorization:") == 1
+    assert b"authorization: basic ea==" in head.lower()
+    assert body == b"a=b+c&d=%C3%A9%26%3D"
+
+
+def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
+    with serving(b"HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n") as server:
+        assert Door().send(Request(server.url, (("client_secret", "x"),))).status == 307
+        assert len(server.heard) == 1
+
+
+def test_an_answer_without_end_is_bounded() -> None:
+    with (
+        serving(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_BODY + 70_000)) as server,
+        pytest.raises(ProviderError, match=f"more than {MAX_BODY} bytes"),
+    ):
+        Door().send(Request(server.url))
+
+
+def test_an_answer_that_trickles_has_a_deadline() -> None:
+    started = time.monotonic()
+    with (
+        serving(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 65536 * 15, pause=0.3) as server,
+        pytest.raises(ProviderUnavailable, match=r"took too long|did not answer"),
+    ):
+        Door(timeout=0.7).send(Request(server.url))
+    assert time.monotonic() - started < 5
+
+
+def test_who_says_nothing_is_given_up() -> None:
+    with (
+        serving(b"", pause=0) as server,
+        pytest.raises(ProviderUnavailable),
+    ):
+        Door(timeout=0.5).send(Request(server.url))
+
+
+def test_nobody_there() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(ProviderUnavailable, match="cannot be reached"):
+            Door(timeout=2).send(Request(f"http://127.0.0.1:{taken.getsockname()[1]}/"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://idp.example.com/token",
+        "ftp://127.0.0.1/",
+        "file:///etc/passwd",
+        "https://",
+        "http://127.0.0.1.example.com/",
+        "",
+        "//127.0.0.1/",
+    ],
+)
+def test_where_a_secret_could_be_read_on_the_way_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="is not an https URL"):
+        check_url(url)
+
+
+def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigError, match="holds credentials") as caught:
+        check_url("https://user:pl4nted@idp.example.com/")
+    assert "pl4nted" not in str(caught.value)
+
+
+def test_loopback_and_https_are_allowed() -> None:
+    for url in ("http://localhost:1/", "http://127.0.0.1/", "http://[::1]:5/", "https://idp.example.com/token"):
+        check_url(url)

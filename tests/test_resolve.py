@@ -1,0 +1,178 @@
+"""From what is asked to a source: which provider, which Flyte, and why not."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import MutableMapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flytekitplugins.authagent import config
+from flytekitplugins.authagent.context import Context, RunAs
+from flytekitplugins.authagent.errors import ConfigError, Denied, NoCredential, ProviderError
+from flytekitplugins.authagent.resolve import Asked, Resolution, resolve
+
+Environment = MutableMapping[str, str]
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> Environment:
+    """The process's own, which is the test's own, with nothing configured: no socket, no file, no variable."""
+    os.environ.update(HOME=str(tmp_path), XDG_RUNTIME_DIR=str(tmp_path))
+    return os.environ
+
+
+def configured(environ: Environment, bindings: list[dict[str, object]]) -> None:
+    file = Path(environ["HOME"], "authagent.yaml")
+    file.write_text(yaml.safe_dump({"bindings": bindings}))
+    file.chmod(0o600)
+    environ["AUTHAGENT_CONFIG"] = str(file)
+
+
+def token_file(environ: Environment, content: str, name: str = "token") -> Path:
+    file = Path(environ["HOME"], name)
+    file.write_text(content)
+    file.chmod(0o600)
+    return file
+
+
+def resolved(environ: Environment, asked: Asked | None = None) -> Resolution:
+    return resolve(asked or Asked(), config.load(environ), environ)
+
+
+def token_of(resolution: Resolution) -> str:
+    return resolution.source.get().token.reveal()
+
+
+def test_with_nothing_configured_everything_tried_is_listed_within_a_second(environ: Environment) -> None:
+    started = time.monotonic()
+    with pytest.raises(NoCredential) as caught:
+        resolved(environ)
+
+    assert time.monotonic() - started < 1
+    message = str(caught.value)
+    for tried in (
+        "agent: there is no socket at",
+        "file: AUTHAGENT_TOKEN_FILE is not set",
+        "env: AUTHAGENT_TOKEN is not",
+    ):
+        assert tried in message
+    for remedy in ("authagent serve", "set AUTHAGENT_TOKEN_FILE", "set AUTHAGENT_TOKEN "):
+        assert remedy in message
+
+
+def test_the_default_order_is_agent_file_env(environ: Environment) -> None:
+    environ["AUTHAGENT_TOKEN"] = "from-env"
+    environ["AUTHAGENT_TOKEN_FILE"] = str(token_file(environ, "from-file"))
+    assert token_of(resolved(environ)) == "from-file"
+    del environ["AUTHAGENT_TOKEN_FILE"]
+    assert token_of(resolved(environ)) == "from-env"
+
+
+def test_configured_and_broken_stops(environ: Environment) -> None:
+    environ["AUTHAGENT_TOKEN"] = "from-env"
+    environ["AUTHAGENT_TOKEN_FILE"] = "/nowhere/token"
+    with pytest.raises(ProviderError, match="/nowhere/token is not there"):
+        resolved(environ)
+
+
+def test_a_pinned_provider_is_the_only_one(environ: Environment) -> None:
+    environ["AUTHAGENT_TOKEN_FILE"] = str(token_file(environ, "from-file"))
+    environ["AUTHAGENT_PROVIDER"] = "env"
+    with pytest.raises(
+        NoCredential, match=r"Tried \(no authagent.yaml\): env: AUTHAGENT_TOKEN is not set\b(?!.*file:)"
+    ):
+        resolved(environ)
+
+
+def test_the_first_binding_that_matches_decides_and_none_is_an_error(environ: Environment) -> None:
+    one, two = token_file(environ, "one", "one"), token_file(environ, "two", "two")
+    environ["AUTHAGENT_TOKEN"] = "from-env"
+    configured(
+        environ,
+        [
+            {"when": {"task": "billing.*"}, "provider": {"kind": "file", "path": str(one)}},
+            {"when": {"project": "p"}, "provider": {"kind": "file", "path": str(two)}},
+        ],
+    )
+    assert token_of(resolved(environ, Asked(Context(project="p", task="billing.daily")))) == "one"
+    assert token_of(resolved(environ, Asked(Context(project="p", task="other")))) == "two"
+    with pytest.raises(NoCredential) as caught:
+        resolved(environ, Asked(Context(project="q", task="other")))
+    assert "binding 1: task is other, not billing.*; binding 2: project is q, not p" in str(caught.value)
+    assert "authagent.yaml" in str(caught.value)
+
+
+def test_one_binding_that_is_broken_does_not_fall_through(environ: Environment) -> None:
+    environ["AUTHAGENT_TOKEN"] = "from-env"
+    configured(environ, [{"provider": {"kind": "file", "path": "/nowhere"}}, {"provider": {"kind": "env"}}])
+    with pytest.raises(ProviderError, match="/nowhere is not there"):
+        resolved(environ)
+
+
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [
+        (("a.example.com", None, None, None), "a.example.com"),
+        (("a.example.com", "b.example.com", "c.example.com", None), "a.example.com"),
+        ((None, "b.example.com", "c.example.com", None), "b.example.com"),
+        ((None, None, "c.example.com", None), "c.example.com"),
+        ((None, None, None, "d.example.com"), "d.example.com"),
+        ((None, None, None, None), None),
+    ],
+)
+def test_which_flyte(environ: Environment, named: tuple[str | None, ...], found: str | None) -> None:
+    """By the argument, the binding, the configuration, the source: in this order."""
+    argument, binding, flyte, file = named
+    content = '{"access_token": "abc"' + (f', "endpoint": "{file}"' if file else "") + "}"
+    rule: dict[str, object] = {"provider": {"kind": "file", "path": str(token_file(environ, content))}}
+    configured(environ, [rule | ({"endpoint": binding} if binding else {})])
+    resolution = resolved(environ, Asked(endpoint=argument, configured=flyte))
+    assert (resolution.endpoint.target if resolution.endpoint else None) == found
+
+
+def test_a_token_for_one_flyte_goes_to_no_other(environ: Environment) -> None:
+    content = '{"access_token": "abc", "endpoint": "one.example.com"}'
+    environ["AUTHAGENT_TOKEN_FILE"] = str(token_file(environ, content))
+    assert resolved(environ, Asked(endpoint="https://ONE.example.com:443")).provider == "file"
+    with pytest.raises(ConfigError, match=r"is for one\.example\.com, not for two\.example\.com"):
+        resolved(environ, Asked(endpoint="two.example.com"))
+
+
+def test_a_principal_that_nobody_can_give_is_refused(environ: Environment) -> None:
+    environ["AUTHAGENT_TOKEN"] = "opaque"
+    with pytest.raises(Denied, match="speaks for 'alice'"):
+        resolved(environ, Asked(Context(run_as=RunAs(execution_identity="alice"))))
+    with pytest.raises(Denied, match="a token of the client 'batch'"):
+        resolved(environ, Asked(Context(run_as=RunAs(oauth2_client="batch"))))
+
+
+def test_a_binding_for_an_identity_answers_for_it(environ: Environment) -> None:
+    path = token_file(environ, "for-alice")
+    rule = {"when": {"execution_identity": "alice"}, "provider": {"kind": "file", "path": str(path)}}
+    configured(environ, [rule])
+    assert token_of(resolved(environ, Asked(Context(run_as=RunAs(execution_identity="alice"))))) == "for-alice"
+
+
+def test_the_same_question_is_answered_by_the_same_source(environ: Environment) -> None:
+    environ["AUTHAGENT_TOKEN"] = "opaque"
+    first = resolved(environ, Asked(scopes=("b", "a"))).source
+    assert resolved(environ, Asked(scopes=("a", "b"))).source is first
+    assert resolved(environ, Asked(scopes=("a",))).source is not first
+    assert resolved(environ, Asked(endpoint="x.example.com")).source is not first
+
+
+def test_in_a_pod_a_mounted_directory_means_that_the_agent_is_waited_for(environ: Environment, tmp_path: Path) -> None:
+    socket, pod = tmp_path / "mounted" / "agent.sock", environ
+    pod.update(FLYTE_INTERNAL_EXECUTION_ID="x", AUTHAGENT_SOCKET=str(socket), AUTHAGENT_TOKEN="from-env")
+    assert token_of(resolved(pod)) == "from-env", "no directory: no agent is configured"
+    socket.parent.mkdir()
+    rule = {"provider": {"kind": "agent", "socket": str(socket), "wait": 0.5}}
+    configured(pod, [rule])
+    started = time.monotonic()
+    with pytest.raises(ProviderError, match=r"there is no socket at .* after 0\.5 s"):
+        resolved(pod)
+    assert 0.4 < time.monotonic() - started < 5

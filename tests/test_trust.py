@@ -1,0 +1,104 @@
+"""Files that can be trusted, on a real file system."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from peers import need
+
+from flytekitplugins.authagent import trust
+from flytekitplugins.authagent.errors import ConfigError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "inner" / "file"
+    path.parent.mkdir(mode=0o755)
+    path.write_text("content")
+    path.chmod(0o600)
+    return path
+
+
+def read(path: Path, *, secret: bool = True) -> bytes:
+    return trust.read(path, secret=secret, limit=100)
+
+
+def test_a_file_of_ours_is_read(file: Path) -> None:
+    assert read(file) == b"content"
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o620, 0o666])
+def test_one_that_others_may_write_is_refused(file: Path, mode: int) -> None:
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match="can be written by others"):
+        read(file, secret=False)
+
+
+def test_one_that_others_may_read_is_refused_only_if_it_is_secret(file: Path) -> None:
+    file.chmod(0o644)
+    assert read(file, secret=False) == b"content"
+    with pytest.raises(ConfigError, match="can be read by others"):
+        read(file)
+
+
+def test_a_directory_that_others_may_write_is_refused_unless_it_is_sticky(file: Path) -> None:
+    file.parent.chmod(0o777)
+    with pytest.raises(ConfigError, match="is a directory that others can write"):
+        read(file)
+    file.parent.chmod(0o1777)
+    assert read(file) == b"content"
+
+
+def test_links_are_followed_as_kubernetes_volumes_need_it(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "..data").symlink_to("inner")
+    (tmp_path / "token").symlink_to("..data/file")
+    assert read(tmp_path / "token") == b"content"
+
+
+def test_a_link_through_a_loose_directory_is_refused(file: Path, tmp_path: Path) -> None:
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    (loose / "link").symlink_to(file)
+    loose.chmod(0o777)
+    with pytest.raises(ConfigError, match="others can write"):
+        read(loose / "link")
+
+
+def test_links_that_lead_nowhere_end(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(ConfigError, match="symbolic links"):
+        read(tmp_path / "a")
+
+
+def test_what_is_no_file_is_refused_and_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises((ConfigError, IsADirectoryError)):
+            read(path)
+
+
+def test_a_file_is_bounded(file: Path) -> None:
+    file.write_bytes(b"x" * 101)
+    with pytest.raises(ConfigError, match="larger than 100 bytes"):
+        read(file)
+
+
+def test_a_file_of_somebody_else_is_refused(file: Path) -> None:
+    if os.geteuid() != 0:
+        need("a file of another user that we can read", os.geteuid() != Path("/proc/1/comm").stat().st_uid)
+        return
+    os.chown(file, 12345, -1)
+    with pytest.raises(ConfigError, match="belongs to uid 12345"):
+        read(file)
+    os.chown(file, 0, -1)
+    os.chown(file.parent, 12345, -1)
+    with pytest.raises(ConfigError, match="belongs to uid 12345"):
+        read(file)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "none")
