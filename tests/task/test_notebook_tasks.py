@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cloudpickle
@@ -10,6 +11,7 @@ import flytekit
 from flyte_place import DOMAIN, OBSERVER, PROJECT, Observer, Place, phase, use
 from flytekit import task
 from flytekit.configuration import Config, PlatformConfig
+from flytekit.core.base_task import PythonTask
 from flytekit.remote import FlyteRemote
 
 from flytekitplugins.authagent import AuthAgent, authenticated
@@ -21,9 +23,16 @@ DEFAULT = remotes.default()
 def test_a_pickled_task_runs_in_flyte_and_holds_no_credential(place: Place, tmp_path: Path) -> None:
     use(place.client())
 
-    @task(task_config=AuthAgent())
-    def from_a_notebook(x: int) -> str:
-        return f"{len(flytekit.current_context().remote.list_projects())} {len(DEFAULT.list_projects())}"
+    def written() -> PythonTask:
+        @task(task_config=AuthAgent())
+        def from_a_notebook(x: int) -> str:
+            return f"{len(flytekit.current_context().remote.list_projects())} {len(DEFAULT.list_projects())}"
+
+        return from_a_notebook
+
+    # flytekit names a task by the outermost frame that made it, and under xdist that is none of ours.
+    with ThreadPoolExecutor(1) as pool:
+        from_a_notebook = pool.submit(written).result()
 
     @authenticated
     def has_used_it() -> str:
