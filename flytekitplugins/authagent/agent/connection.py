@@ -153,6 +153,7 @@ class Connection(asyncio.Protocol):
         """Whatever is being minted for it goes on: others may want it."""
         self._over = True
         self._connections.leave(self)
+        self._parser = None  # it knows us as we know it: without this only the garbage collector would end us
         if self._task is not None:
             self._task.cancel()
 

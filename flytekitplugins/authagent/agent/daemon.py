@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import resource
@@ -95,6 +96,7 @@ async def _serve(file: AgentFile, listener: Listener, audit: Audit) -> None:
     servers: list[Any] = [await loop.create_unix_server(made, sock=listener.socket)]
     if file.health:
         servers.append(await _health(file.health, partial(Connection, server.on_address, connections, attested=False)))
+    gc.freeze()  # what is here now stays: the collector need not look at it again while requests are answered
     logger.info("serving %s for %d rules", file.socket, len(file.rules))
     sweeping = asyncio.ensure_future(_sweep(connections, SWEEP_SECONDS))
     await stop.wait()
