@@ -92,7 +92,7 @@ def test_whoever_is_cancelled_takes_no_slot_along(number, works):
         async with slots.taken():
             await turns(sleeps)
 
-    async def everything() -> None:
+    async def everything() -> int:
         slots = Slots(number)
         tasks = [asyncio.create_task(work(slots, sleeps)) for sleeps, _ in works]
 
@@ -103,10 +103,10 @@ def test_whoever_is_cancelled_takes_no_slot_along(number, works):
         cancelling = [cancel(task, after) for task, (_, after) in zip(tasks, works, strict=True) if after is not None]
         await asyncio.wait_for(asyncio.gather(*tasks, *cancelling, return_exceptions=True), timeout=5)
         async with contextlib.AsyncExitStack() as all_of_them:
-            for _ in range(number):
-                await asyncio.wait_for(all_of_them.enter_async_context(slots.taken()), timeout=1)
+            entering = [all_of_them.enter_async_context(slots.taken()) for _ in range(number)]
+            return len([await asyncio.wait_for(slot, timeout=1) for slot in entering])
 
-    asyncio.run(everything())
+    assert asyncio.run(everything()) == number
 
 
 @pytest.mark.parametrize("kind", ["eager parent", "eager clean-up"])

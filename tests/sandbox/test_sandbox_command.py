@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(60)
 
 CALLER = {
     "PATH": "/usr/bin:/bin",
-    "HOME": "/home/somebody",
+    "HOME": "/nowhere",
     "LANG": "C.UTF-8",
     "MY_OWN": "kept",
     "AWS_PROFILE": "kept",
@@ -43,8 +43,8 @@ CALLER = {
     "FLYTE_INTERNAL_EXECUTION_ID": "a-pod",
     "FLYTE_API_KEY": "s3cr3t",
     "_UNION_EAGER_API_KEY": "s3cr3t",
-    "FLYTECTL_CONFIG": "/home/somebody/.flyte/config.yaml",
-    "_FLYTECTL_CONFIG_PYFLYTE_OVERRIDE": "/home/somebody/other.yaml",
+    "FLYTECTL_CONFIG": "/nowhere/.flyte/config.yaml",
+    "_FLYTECTL_CONFIG_PYFLYTE_OVERRIDE": "/nowhere/other.yaml",
     "FLYTE_DEFAULT_PROJECT": "theirs",
     "_F_L_MIN_SIZE_MB": "1",
     "AUTHAGENT_TOKEN": "s3cr3t",

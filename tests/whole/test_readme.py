@@ -89,9 +89,9 @@ def test_the_code_of_the_readme_runs(sandbox: Sandbox, client: dict[str, str], t
 def test_every_configuration_file_that_is_shown_is_a_good_one(page: Path) -> None:
     for block in blocks(page.read_text(), "yaml"):
         if "upstreams:" in block:
-            yaml_file.parse(block.encode(), AgentFile, name=page.name)
+            assert yaml_file.parse(block.encode(), AgentFile, name=page.name).rules
         elif "bindings:" in block:
-            yaml_file.parse(block.encode(), ClientFile, name=page.name)
+            assert yaml_file.parse(block.encode(), ClientFile, name=page.name).bindings
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -33,9 +33,13 @@ class Audit:
 
     def write(self, record: dict[str, Any]) -> bool:
         """Whether the caller may be answered: the record is written, or need not be."""
+        return self.append(compact({"time": round(self._now(), 3), **record}) + "\n")
+
+    def append(self, record: str) -> bool:
+        """`write` for a record that is a line already: the one of a token is made in advance, but for its moment."""
         if self._descriptor is None:
             return True
-        line = json.dumps({"time": round(self._now(), 3), **record}, separators=(",", ":")).encode() + b"\n"
+        line = record.encode()
         try:
             written = os.write(self._descriptor, line)
         except OSError as failed:
@@ -57,6 +61,11 @@ class Audit:
         if self.ready:
             logger.error("an audit record cannot be written: %s", why)
         self.ready = False
+
+
+def compact(content: dict[str, Any]) -> str:
+    """JSON on one line: whatever callers put into it, it has no line break."""
+    return json.dumps(content, separators=(",", ":"))
 
 
 def hashed(token: str) -> str:

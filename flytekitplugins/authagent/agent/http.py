@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flytekitplugins.authagent.agent.refusal import Refusal
 
@@ -26,8 +25,7 @@ REASONS = {
 JSON = b"application/json"
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A whole request. `path` has no query; `authorization` and `content_type` are headers, where there are any."""
 
     method: bytes
@@ -38,8 +36,7 @@ class Request:
     has_query: bool = False
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """`headers` are whole lines. Nothing that is answered may be stored by anybody on the way (RFC 6749 5.1)."""
 
     status: int

@@ -7,16 +7,15 @@ The walk of one token request: peer, what is asked, policy, mint, audit, answer.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flytekitplugins.authagent import wire
 from flytekitplugins.authagent.agent import policy
 from flytekitplugins.authagent.agent.asked import PARAMETERS, Asked, read
-from flytekitplugins.authagent.agent.audit import Audit, hashed
+from flytekitplugins.authagent.agent.audit import Audit, compact, hashed
 from flytekitplugins.authagent.agent.file import AgentFile, Rule
 from flytekitplugins.authagent.agent.http import Answer, Request, document, not_allowed, plain, refused
 from flytekitplugins.authagent.agent.metrics import Metrics
@@ -36,7 +35,16 @@ MAX_DECISIONS = 4096
 FORM = b"application/x-www-form-urlencoded"
 
 
-@dataclass(frozen=True)
+class Given(NamedTuple):
+    """One credential as a decision hands it out: all of the answer and of its audit record but the moment."""
+
+    credential: Credential
+    record: str
+    before_expiry: bytes
+    after_expiry: bytes
+
+
+@dataclass
 class Decision:
     """What a user gets for a certain request, and the part of its audit record that is always the same."""
 
@@ -44,6 +52,7 @@ class Decision:
     rule: Rule
     source: Source
     record: dict[str, Any]
+    given: Given | None = None
 
 
 class Server:
@@ -128,36 +137,37 @@ class Server:
             return self._failed(peer, decision, failed)
 
     def _given(self, peer: Peer, decision: Decision, credential: Credential) -> Answer:
-        now = time.time()
-        token = credential.token.reveal()
+        given = decision.given
+        if given is None or given.credential is not credential:
+            given = decision.given = self._prepared(decision, credential)
         self.metrics.answers["given"] += 1
+        now = time.time()
+        who = f'{{"time":{now:.3f},"uid":{peer.uid},"gid":{peer.gid},"pid":{peer.pid}'
+        if not self._audit.append(f"{who},{given.record}\n"):
+            return refused(unavailable("the agent cannot write its audit file", "", 5))
+        expires_at = credential.expires_at
+        expiry = b"" if expires_at is None else b'"expires_in":%d,' % max(int(expires_at - now), 1)
+        return Answer(200, given.before_expiry + expiry + given.after_expiry)
+
+    def _prepared(self, decision: Decision, credential: Credential) -> Given:
+        """RFC 6749 section 5.1 and RFC 8693 section 2.2.1. A token has no character that JSON would escape."""
+        token = credential.token.reveal()
         if credential.expires_at is not None:
             self.metrics.expires_at[decision.rule.give.upstream] = credential.expires_at
         record = {
-            "uid": peer.uid,
-            "gid": peer.gid,
-            "pid": peer.pid,
             "outcome": "given",
             **decision.record,
             "token": hashed(token),
             "expires_at": credential.expires_at,
         }
-        if not self._audit.write(record):
-            return refused(unavailable("the agent cannot write its audit file", "", 5))
-        return self._answer(decision, credential, token, now)
-
-    def _answer(self, decision: Decision, credential: Credential, token: str, now: float) -> Answer:
-        """RFC 6749 section 5.1 and RFC 8693 section 2.2.1. A token has no character that JSON would escape."""
-        scope = json.dumps(" ".join(credential.scopes or policy.scopes(decision.rule, decision.asked)))
-        expiry = "" if credential.expires_at is None else f'"expires_in":{max(int(credential.expires_at - now), 1)},'
         flyte = self._file.flyte
-        key = flyte.authorization_metadata_key if flyte else None
-        header = f',"authorization_metadata_key":"{key}"' if key else ""
-        body = (
-            f'{{"access_token":"{token}","issued_token_type":"{wire.ACCESS_TOKEN_TYPE}","token_type":"Bearer",'
-            f'{expiry}"scope":{scope}{header}}}'
-        )
-        return Answer(200, body.encode())
+        after: dict[str, str] = {
+            "scope": " ".join(credential.scopes or policy.scopes(decision.rule, decision.asked)),
+        }
+        if flyte and flyte.authorization_metadata_key:
+            after["authorization_metadata_key"] = flyte.authorization_metadata_key
+        before = f'{{"access_token":"{token}","issued_token_type":"{wire.ACCESS_TOKEN_TYPE}","token_type":"Bearer",'
+        return Given(credential, compact(record)[1:], before.encode(), compact(after)[1:].encode())
 
     def _failed(self, peer: Peer, decision: Decision, failed: AuthAgentError) -> Answer:
         """Why there is no token, in words that are good for a caller to hear; the whole story is in the audit file."""
