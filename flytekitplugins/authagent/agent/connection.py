@@ -220,7 +220,8 @@ class Connection(asyncio.Protocol):
             bool(question),
         )
         keep_alive = self._parser.should_keep_alive() and not self._connections.draining
-        self._reset()
+        if keep_alive:
+            self._reset()
         answer = self._handler(self.peer, request)
         if isinstance(answer, Answer):
             self._send(answer, keep_alive)
