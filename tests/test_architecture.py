@@ -20,7 +20,7 @@ LAYERS = [
     {"authenticator", "task_remote"},
     {"handle"},
     {"bind", "remote"},
-    {"abort_orphans"},
+    {"abort_children", "abort_orphans"},
     {"eager_workflow", "auto_binding"},
     {"auto"},
     {"sandbox"},
@@ -30,8 +30,8 @@ LAYERS = [
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 TASK_SIDE = {
-    "abort_orphans", "auto_binding", "authenticator", "bind", "bound_parameters", "eager_workflow", "flyte", "handle",
-    "recoverable", "rejection", "remote", "sandbox", "task", "task_remote",
+    "abort_children", "abort_orphans", "auto_binding", "authenticator", "bind", "bound_parameters", "eager_workflow",
+    "flyte", "handle", "recoverable", "rejection", "remote", "sandbox", "task", "task_remote",
 }  # fmt: skip
 """Who may know flytekit."""
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Any, overload
 
 from flytekit.configuration import ImageConfig, SerializationSettings
@@ -18,10 +16,10 @@ from flytekit.core.python_function_task import EagerAsyncPythonFunctionTask
 from flytekit.core.utils import _dnsify
 from flytekit.core.worker_queue import Controller
 from flytekit.core.workflow import ImperativeWorkflow
-from flytekit.loggers import logger
 from flytekit.remote import FlyteRemote
 from flytekit.utils.asyn import loop_manager
 
+from flytekitplugins.authagent import abort_children
 from flytekitplugins.authagent.abort_orphans import AbortOrphans
 from flytekitplugins.authagent.bind import bind, installed
 from flytekitplugins.authagent.errors import ConfigError
@@ -151,7 +149,7 @@ class AuthAgentEagerTask(EagerAsyncPythonFunctionTask):  # type: ignore[misc] # 
         )
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, _abort_children(controller))
+                signal.signal(number, abort_children.on_signal(controller))
         return controller
 
     def get_as_workflow(self) -> ImperativeWorkflow:
@@ -166,25 +164,3 @@ class AuthAgentEagerTask(EagerAsyncPythonFunctionTask):  # type: ignore[misc] # 
             workflow.add_workflow_output(name, node.outputs[name])
         workflow.add_on_failure_handler(AbortOrphans(self))
         return workflow
-
-
-def _abort_children(controller: Controller) -> Callable[[int, FrameType | None], None]:
-    """
-    A signal handler that ends the children of an eager workflow which is itself being ended.
-
-    flytekit's own fails before it reaches them (it stops a loop that it does not have), so they would run on.
-    """
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second one is meant
-        logger.warning(f"signal {number}: aborting the children of this eager workflow")
-        for work in [item for items in list(controller.entries.values()) for item in items]:
-            if work.wf_exec is None or work.is_in_terminal_state:
-                continue
-            try:
-                controller.remote.terminate(work.wf_exec, "the eager workflow that launched it was aborted")
-            except Exception as failed:  # whatever it is, the next child must be aborted too
-                logger.warning(f"cannot abort {work.wf_exec.id.name}: {type(failed).__name__}")
-        sys.exit(1)
-
-    return handle

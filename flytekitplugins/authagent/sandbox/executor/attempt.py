@@ -142,14 +142,10 @@ def _read(path: Path) -> bytes | None:
 async def _end(process: asyncio.subprocess.Process) -> None:
     try:
         if process.returncode is None:
-            _signal(process.pid, signal.SIGTERM)
+            process.terminate()  # it alone, as kubelet asks the first process of a container and no other
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(process.wait(), GRACE)
     finally:
-        _signal(process.pid, signal.SIGKILL)  # also those that the process itself left behind
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # also those that the process itself left behind
         await process.wait()
-
-
-def _signal(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)
