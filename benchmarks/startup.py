@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -27,10 +28,13 @@ ROUNDS = 60
 
 def installed(directory: Path) -> Path:
     """Our wheel and nothing else, in an environment of its own: the fast path needs no dependency."""
-    environment = directory / "v"
+    environment, copy = directory / "v", directory / "copy"  # setuptools leaves its work beside the sources
+    shutil.copytree(HERE.parent / "flytekitplugins", copy / "flytekitplugins")
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(HERE.parent / name, copy / name)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     into = [*pip, "--python", environment / "bin" / "python", "install", "--no-deps"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", directory, HERE.parent], check=True)
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", directory, copy], check=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     subprocess.run([*into, next(directory.glob("*.whl"))], check=True)
     return environment / "bin"

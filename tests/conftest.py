@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flytekitplugins.authagent.providers import env
-from flytekitplugins.authagent.source import process_wide
+from flytekitplugins.authagent.sources import process_wide
 
 
 @pytest.fixture(autouse=True)

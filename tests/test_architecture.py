@@ -12,7 +12,7 @@ LAYERS = [
     {"errors", "wire"},
     {"credential", "environment", "context", "kind", "endpoint", "trust", "recoverable"},
     {"yaml_file", "oauth", "source"},
-    {"config", "http"},
+    {"config", "http", "sources"},
     {"binding", "providers"},
     {"agent", "resolve"},
     {"flyte", "rejection"},

@@ -67,6 +67,7 @@ def steps(tests: str) -> list[str]:
     return commands
 
 
+@pytest.mark.peer
 @pytest.mark.timeout(600)
 def test_run_and_cmd_lines_work_in_a_scratch_copy(tmp_path: Path) -> None:
     if SECOND_USER:

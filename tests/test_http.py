@@ -2,61 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from scripted_server import ScriptedServer
 
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.http import MAX_BODY, Door, check_url
 from flytekitplugins.authagent.oauth.message import Request
 
 
-def heard(connection: socket.socket) -> bytes:
-    """A whole request."""
-    raw = connection.recv(65536)
-    head, _, body = raw.partition(b"\r\n\r\n")
-    length = int((re.findall(rb"(?i)content-length: (\d+)", head) or [0])[0])
-    while len(body) < length:
-        body += connection.recv(65536)
-    return head + b"\r\n\r\n" + body
-
-
-class Server:
-    """Says `answer` to whoever connects, and keeps what it heard."""
+class Server(ScriptedServer):
+    """One on loopback, at `url`."""
 
     def __init__(self, answer: bytes, *, pause: float = 0.0) -> None:
-        self.heard: list[bytes] = []
-        self._answer, self._pause = answer, pause
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._stop = threading.Event()
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/token"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            with connection:
-                self.heard.append(heard(connection))
-                try:
-                    for piece in range(0, len(self._answer), 65536):
-                        connection.sendall(self._answer[piece : piece + 65536])
-                        if self._stop.wait(self._pause):
-                            return
-                except OSError:
-                    continue
-
-    def close(self) -> None:
-        self._stop.set()
-        self._listening.close()
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listening.getsockname()[1]}/token"
+        super().__init__(listening, answer, pause=pause)
 
 
 @contextmanager

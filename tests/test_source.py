@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from flytekitplugins.authagent.credential import Credential, Secret
 from flytekitplugins.authagent.errors import Denied, ProviderError, ProviderUnavailable, TooShort
-from flytekitplugins.authagent.source import FAILURE, FORCED_INTERVAL, MAX_BACKOFF, UNDATED, Clock, Source, Sources
+from flytekitplugins.authagent.source import FAILURE, FORCED_INTERVAL, MAX_BACKOFF, UNDATED, Clock, Source
+from flytekitplugins.authagent.sources import Sources
 
 START = 1_000_000.0
 

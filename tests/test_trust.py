@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
-from peers import need
+from second_user import SecondUser
 
 from flytekitplugins.authagent import trust
 from flytekitplugins.authagent.errors import ConfigError
@@ -86,17 +87,26 @@ def test_a_file_is_bounded(file: Path) -> None:
         read(file)
 
 
-def test_a_file_of_somebody_else_is_refused(file: Path) -> None:
-    if os.geteuid() != 0:
-        need("a file of another user that we can read", os.geteuid() != Path("/proc/1/comm").stat().st_uid)
-        return
-    os.chown(file, 12345, -1)
-    with pytest.raises(ConfigError, match="belongs to uid 12345"):
-        read(file)
-    os.chown(file, 0, -1)
-    os.chown(file.parent, 12345, -1)
-    with pytest.raises(ConfigError, match="belongs to uid 12345"):
-        read(file)
+THEIRS = """
+import os
+os.mkdir({directory!r} + "/theirs", 0o755)
+for path in ({directory!r} + "/file", {directory!r} + "/theirs/file"):
+    with open(path, "w") as file:
+        file.write("content")
+    os.chmod(path, 0o644)
+"""
+
+
+@pytest.mark.peer
+def test_what_belongs_to_somebody_else_is_refused() -> None:
+    second = SecondUser()
+    with tempfile.TemporaryDirectory(prefix="aa-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o1777)
+        second.run(THEIRS.format(directory=directory))
+
+        for path, owned in (("file", "file"), ("theirs/file", "theirs")):
+            with pytest.raises(ConfigError, match=f"{owned} belongs to uid {second.uid}"):
+                read(Path(directory, path), secret=False)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

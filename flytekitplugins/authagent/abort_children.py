@@ -51,18 +51,17 @@ def _aborted(controller: Controller, number: int, work: WorkItem) -> bool:
     """Whether there is nothing left to do for `work`, the `number`th of its entity; not so while Flyte has none."""
     if work.is_in_terminal_state:
         return True
-    remote = controller.remote
-    name = work.wf_exec.id.name if work.wf_exec else _name(controller, number, work)
-    child = WorkflowExecutionIdentifier(remote.default_project, remote.default_domain, name)
+    child = work.wf_exec.id if work.wf_exec else _being_launched(controller, number, work)
     try:
-        remote.client.terminate_execution(child, CAUSE)
+        controller.remote.client.terminate_execution(child, CAUSE)
     except FlyteEntityNotExistException:
         return False
     except Exception as failed:  # whatever it is, the next child must be aborted too
-        logger.warning(f"cannot abort {name}: {type(failed).__name__}")
+        logger.warning(f"cannot abort {child.name}: {type(failed).__name__}")
     return True
 
 
-def _name(controller: Controller, number: int, work: WorkItem) -> str:
-    name: str = controller.get_execution_name(work.entity, number, work.input_kwargs)
-    return name
+def _being_launched(controller: Controller, number: int, work: WorkItem) -> WorkflowExecutionIdentifier:
+    """What `work` will be called, or is called already: the controller makes names of what is launched."""
+    remote, name = controller.remote, controller.get_execution_name(work.entity, number, work.input_kwargs)
+    return WorkflowExecutionIdentifier(remote.default_project, remote.default_domain, name)

@@ -14,7 +14,8 @@ from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.endpoint import Endpoint, parse
 from flytekitplugins.authagent.errors import ConfigError, Denied, NoCredential
 from flytekitplugins.authagent.providers import Provider, Wanted
-from flytekitplugins.authagent.source import WAIT, Source, process_wide
+from flytekitplugins.authagent.source import WAIT, Source
+from flytekitplugins.authagent.sources import process_wide
 
 DEFAULT_ORDER = ("agent", "file", "env")
 """Tried where no bindings are configured (contract section 3). The kinds of later releases join at their places."""

@@ -15,8 +15,7 @@ import random
 import threading
 import time
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError  # its own class until Python 3.11
 from contextvars import copy_context
@@ -106,13 +105,16 @@ class Source:
         where it cannot give a credential that lives as long as asked.
         """
         answer = self.ask(min_lifetime=min_lifetime)
-        if isinstance(answer, Credential):
-            return answer
+        return answer if isinstance(answer, Credential) else self._arrived(answer, min_lifetime, timeout)
+
+    def _arrived(self, flight: Future[Credential], min_lifetime: float, timeout: float) -> Credential:
+        deadline = time.monotonic() + timeout
         try:
-            credential = answer.result(timeout)
+            credential = flight.result(timeout)
             if credential.remaining(self._clock.wall()) <= 0:  # this process stood still meanwhile: once more
                 answer = self.ask(min_lifetime=min_lifetime)
-                credential = answer if isinstance(answer, Credential) else answer.result(timeout)
+                left = max(deadline - time.monotonic(), 0)
+                credential = answer if isinstance(answer, Credential) else answer.result(left)
             return self.judge(credential, min_lifetime)
         except FutureTimeoutError:
             raise ProviderUnavailable(f"no credential within {timeout:g} s") from None
@@ -263,37 +265,6 @@ class Source:
         self._flight = None
 
 
-class Sources:
-    """Sources by key, the least recently used dropped first. Safe to use from any thread."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._sources: OrderedDict[Hashable, Source] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, make: Callable[[], Source]) -> Source:
-        """The source of `key`, made by `make` the first time."""
-        with self._lock:
-            source = self._sources.get(key)
-            if source is None:
-                source = self._sources[key] = make()
-            self._sources.move_to_end(key)
-            while len(self._sources) > self._limit:
-                self._sources.popitem(last=False)
-            return source
-
-    def clear(self) -> None:
-        """Forget all of them; whoever holds one keeps it."""
-        with self._lock:
-            self._sources.clear()
-
-    def __len__(self) -> int:
-        return len(self._sources)
-
-    def _forked(self) -> None:
-        self._lock = threading.Lock()
-
-
 def _too_short(min_lifetime: float) -> TooShort:
     return TooShort(
         f"no credential lives {min_lifetime:g} s or more",
@@ -303,12 +274,8 @@ def _too_short(min_lifetime: float) -> TooShort:
 
 _sources: weakref.WeakSet[Source] = weakref.WeakSet()
 
-process_wide = Sources(limit=1000)
-"""The sources of this process, for everybody in it."""
-
 
 def _after_fork() -> None:
-    process_wide._forked()
     for source in list(_sources):
         source._forked()
 

@@ -12,30 +12,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import running_provider
 import yaml
-
-FORM = "application/x-www-form-urlencoded"
-
-
-@dataclass
-class Reply:
-    """One answer, read as plainly as possible."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> dict[str, Any]:
-        return json.loads(self.body)
+from running_provider import FORM, Reply
 
 
 def reply(raw: bytes) -> Reply:
+    """One answer, read as plainly as possible."""
     head, _, body = raw.partition(b"\r\n\r\n")
     start, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

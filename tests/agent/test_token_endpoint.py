@@ -42,6 +42,7 @@ def test_fifty_cold_callers_cost_one_mint(cold_agent: Agent) -> None:
     assert cold_agent.mints == 1
 
 
+@pytest.mark.peer
 def test_fifty_cold_processes_cost_one_mint(cold_agent: Agent) -> None:
     need("curl", shutil.which("curl"))
     command = ["curl", "--silent", "--fail", "--unix-socket", str(cold_agent.socket)]
@@ -222,6 +223,7 @@ def test_what_is_cached_is_answered_while_a_mint_hangs(provider: Running) -> Non
         assert agent.mints == 1
 
 
+@pytest.mark.peer
 def test_curl_gets_a_token(agent: Agent) -> None:
     need("curl", shutil.which("curl"))
     command = ["curl", "--silent", "--fail", "--unix-socket", str(agent.socket), "--user", "any:"]

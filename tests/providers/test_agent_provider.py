@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import running_agent
 import running_provider
+from scripted_server import ScriptedServer
 
 from flytekitplugins.authagent.context import Context
 from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Denied, ProviderError, ProviderUnavailable
@@ -25,28 +26,14 @@ def directory() -> Iterator[Path]:
         yield Path(name)
 
 
-class FakeAgent:
-    """Says the same to everybody, and keeps what it heard."""
+class FakeAgent(ScriptedServer):
+    """One on a Unix socket."""
 
     def __init__(self, path: Path, answer: bytes) -> None:
-        self.path, self.heard, self._answer = path, [], answer
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(path))
-        self._listening.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            with connection:
-                self.heard.append(connection.recv(65536))
-                connection.sendall(self._answer)
-
-    def close(self) -> None:
-        self._listening.close()
+        self.path = path
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(path))
+        super().__init__(listening, answer)
 
 
 def answer(status: int, body: bytes, extra: bytes = b"") -> bytes:

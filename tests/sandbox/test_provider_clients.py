@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import shutil
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import requests
 from authlib.integrations.requests_client import OAuth2Session
 from flytekit.clients.auth.authenticator import ClientConfig, ClientConfigStore, ClientCredentialsAuthenticator
 from flytekit.clients.auth.token_client import GrantType, get_token
+from peers import need
 from running_provider import Running, running, send
 
 pytestmark = pytest.mark.timeout(60)
@@ -94,7 +96,9 @@ def test_flytekit_refreshes_a_users_token(provider: Running):
     assert 0 < expires_in <= 300
 
 
+@pytest.mark.peer
 def test_curl_that_waits_to_be_told_to_go_on_is_told(provider: Running):
+    need("curl", shutil.which("curl"))
     secret = base64.b64encode(f"batch:{provider.secret('batch')}".encode()).decode()
     command = [
         "curl", "--silent", "--show-error", "--max-time", "10", "--expect100-timeout", "9",

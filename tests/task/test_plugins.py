@@ -78,6 +78,7 @@ def test_a_kubeflow_job_runs_the_task(place: Place) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.peer
 def test_spark_runs_the_task_with_its_session_and_our_remote(place: Place) -> None:
     need("Java, for Spark", shutil.which("java"))
     from flytekitplugins.spark import Spark

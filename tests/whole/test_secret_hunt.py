@@ -103,7 +103,7 @@ class Flyte:
 def flyte(sandbox: Sandbox, client: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Flyte:
     """A sandbox whose tasks log all that flytekit has to say."""
     monkeypatch.setenv("AUTHAGENT_SOCKET", str(sandbox.agent.socket))
-    sandbox._task_environment.update(
+    sandbox.task_environment.update(
         FLYTE_SDK_LOGGING_LEVEL="10", FLYTE_SDK_DEV_LOGGING_LEVEL="10", PYTHONUNBUFFERED="1"
     )
     return Flyte(sandbox, client)

@@ -68,7 +68,7 @@ def refused(refusal: Refusal) -> Answer:
     if refusal.status == 401:
         headers += b'WWW-Authenticate: Basic realm="authagent"\r\n'
     content = {"error": refusal.error, "error_description": refusal.description}
-    return Answer(refusal.status, json.dumps(content, separators=(",", ":")).encode(), headers=headers)
+    return document(content, refusal.status)._replace(headers=headers)
 
 
 def plain(status: int, text: str) -> Answer:

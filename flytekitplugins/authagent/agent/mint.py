@@ -14,7 +14,8 @@ from flytekitplugins.authagent.credential import Credential, claims, moment
 from flytekitplugins.authagent.errors import AuthAgentError, Denied
 from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.providers.client_credentials import ClientCredentialsProvider
-from flytekitplugins.authagent.source import Source, Sources
+from flytekitplugins.authagent.source import Source
+from flytekitplugins.authagent.sources import Sources
 
 LIMIT = 1000
 """Sources kept. Rules have few audiences and sets of scopes; this bounds what callers can make of them."""

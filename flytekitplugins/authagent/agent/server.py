@@ -161,9 +161,7 @@ class Server:
             "expires_at": credential.expires_at,
         }
         flyte = self._file.flyte
-        after: dict[str, str] = {
-            "scope": " ".join(credential.scopes or policy.scopes(decision.rule, decision.asked)),
-        }
+        after = {"scope": " ".join(credential.scopes or policy.scopes(decision.rule, decision.asked))}
         if flyte and flyte.authorization_metadata_key:
             after["authorization_metadata_key"] = flyte.authorization_metadata_key
         before = f'{{"access_token":"{token}","issued_token_type":"{wire.ACCESS_TOKEN_TYPE}","token_type":"Bearer",'

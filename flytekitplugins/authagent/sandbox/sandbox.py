@@ -25,7 +25,8 @@ class Sandbox:
     An OAuth provider, a Flyte control plane and an agent, on loopback, which keep their files in `directory`.
 
     `directory` is ours alone (0700) and has a short name: a Unix socket goes into it. `token_lifetime` is in
-    seconds; `slots` is how many task attempts may run at one time.
+    seconds; `slots` is how many task attempts may run at one time. `task_environment` is what tasks get beside what
+    propeller would set.
     """
 
     def __init__(self, directory: Path, posture: Posture, *, token_lifetime: int = 300, slots: int = 2) -> None:
@@ -34,14 +35,14 @@ class Sandbox:
         self.provider = Provider(DIALECTS[posture.issuer], self.counts, self.faults, lifetime=token_lifetime)
         self.issuer = self.provider.issuer
         self.agent = AgentProcess(directory, self.issuer)
-        self._task_environment: dict[str, str] = {}
+        self.task_environment: dict[str, str] = {}
         self.control_plane = ControlPlane(
             issuer=self.issuer,
             counts=self.counts,
             faults=self.faults,
             posture=posture,
             directory=directory / "flyte",
-            task_environment=self._task_environment,
+            task_environment=self.task_environment,
             slots=slots,
         )
         self.control = Control(self.counts, self.faults, self.control_plane.executions)
@@ -64,7 +65,7 @@ class Sandbox:
         self._parts.callback(self.control_plane.stop)
         self.control_plane.start()
         # Its port is known only now, and no task has run yet.
-        self._task_environment.update(environment.of_client(self.control_plane.endpoint, self.agent.socket))
+        self.task_environment.update(environment.of_client(self.control_plane.endpoint, self.agent.socket))
         self._parts.callback(self.control.stop)
         self.control.start()
         self.agent.start(self.control_plane.endpoint, interrupted)

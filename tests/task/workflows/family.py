@@ -43,3 +43,8 @@ async def stock_failing_parent(seconds: int) -> int:
 @eager
 async def waiting_parent(seconds: int) -> int:
     return await sleep_for(seconds=seconds)
+
+
+@eager
+async def parent_of_many(seconds: int) -> int:
+    return sum(await asyncio.gather(*(sleep_for(seconds=seconds + n) for n in range(5))))

@@ -16,7 +16,7 @@ import flytekit
 from flytekit import Deck, task
 
 from flytekitplugins.authagent import AuthAgent, TokenRequest, remote
-from flytekitplugins.authagent.source import process_wide
+from flytekitplugins.authagent.sources import process_wide
 
 logging.getLogger().setLevel(logging.DEBUG)
 logging.getLogger().addHandler(logging.StreamHandler())
