@@ -49,6 +49,7 @@ class Credential:
     `expires_at` and `issued_at` are seconds since the epoch by the local clock; `None` means the source does
     not know. `header` is the gRPC metadata key that the server wants, `None` where the source cannot know.
     `endpoint` is the Flyte that the source names for it; a token goes nowhere else. `scopes` are those granted.
+    `id_token` is what an OpenID Connect provider said beside it about whom it speaks for; it is sent nowhere.
     """
 
     token: Secret
@@ -57,6 +58,7 @@ class Credential:
     header: str | None = None
     endpoint: str | None = None
     scopes: tuple[str, ...] = ()
+    id_token: Secret | None = None
     provider: str = field(default="", compare=False)
 
     def remaining(self, now: float) -> float:

@@ -64,13 +64,14 @@ def _credential(response: Response, *, now: float, provider: str) -> Credential:
         )
     secret = token(text, of=f"the access_token of {response.url}")
     scope = answer.get("scope")
-    header = answer.get("authorization_metadata_key")
+    header, id_token = answer.get("authorization_metadata_key"), answer.get("id_token")
     return Credential(
         secret,
         expires_at=_expiry(answer, secret, now=now, url=response.url),
         issued_at=moment(claims(secret).get("iat")),
         header=header if isinstance(header, str) and header else None,
         scopes=tuple(scope.split()) if isinstance(scope, str) else (),
+        id_token=token(id_token, of=f"the id_token of {response.url}") if isinstance(id_token, str) else None,
         provider=provider,
     )
 
