@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flytekitplugins.authagent.binding import mismatches, select
-from flytekitplugins.authagent.config import Binding, EnvSpec, When
+from flytekitplugins.authagent.config import Binding, When
 from flytekitplugins.authagent.context import Context, RunAs
+from flytekitplugins.authagent.specs import EnvSpec
 
 words = st.sampled_from(["a", "ab", "b", "billing.daily"])
 patterns = st.none() | st.sampled_from(["a", "a*", "*", "b", "billing.*", "[ab]"])

@@ -52,7 +52,7 @@ def test_the_contracts_own_example_is_read(tmp_path: Path) -> None:
         (EXAMPLE.replace("[all]", '["a b"]'), "line 4", "a scope has no spaces"),
         (EXAMPLE.replace("[all]", "all"), "line 4", "scopes"),
         (EXAMPLE.replace("flytesnacks", "5"), "line 2", "project"),
-        (EXAMPLE.replace("      issuer: https://idp.example.com\n", ""), "line 5", "either issuer or token_endpoint"),
+        (EXAMPLE.replace("      client_id: batch\n", ""), "line 5", "needs a client_id"),
         (
             EXAMPLE.replace("client_secret_file: /etc/secrets/client_secret", "client_secret: pl4nted"),
             "line",

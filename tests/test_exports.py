@@ -15,6 +15,7 @@ import flytekitplugins.authagent as package
 PUBLIC = [
     "AuthAgent",
     "TokenRequest",
+    "auth_metadata",
     "authenticated",
     "eager",
     "remote",

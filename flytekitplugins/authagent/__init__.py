@@ -6,6 +6,7 @@
 __all__ = [
     "AuthAgent",
     "TokenRequest",
+    "auth_metadata",
     "authenticated",
     "eager",
     "remote",
@@ -30,10 +31,17 @@ if TYPE_CHECKING:
     from flytekitplugins.authagent.errors import ProviderError as ProviderError
     from flytekitplugins.authagent.errors import ProviderUnavailable as ProviderUnavailable
     from flytekitplugins.authagent.errors import Rejected as Rejected
+    from flytekitplugins.authagent.passthrough import auth_metadata as auth_metadata
     from flytekitplugins.authagent.task import AuthAgent as AuthAgent
     from flytekitplugins.authagent.task import TokenRequest as TokenRequest
 
-_HOMES = {"AuthAgent": "task", "TokenRequest": "task", "authenticated": "bind", "eager": "eager_workflow"}
+_HOMES = {
+    "AuthAgent": "task",
+    "TokenRequest": "task",
+    "auth_metadata": "passthrough",
+    "authenticated": "bind",
+    "eager": "eager_workflow",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from flytekit.clients.auth.authenticator import Authenticator, ClientConfigStore
 from flytekit.configuration import PlatformConfig
 
-from flytekitplugins.authagent import flyte, rejection
+from flytekitplugins.authagent import failed_call, flyte, passthrough, rejection
 from flytekitplugins.authagent.credential import Credential
-from flytekitplugins.authagent.errors import AuthAgentError, Rejected
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Rejected
 from flytekitplugins.authagent.resolve import Resolution
 
 NAME = "authagent"
@@ -48,14 +48,20 @@ class AgentAuthenticator(Authenticator):  # type: ignore[misc] # flytekit has no
         self._call = _Call()
         self._checked: Credential | None = None
 
-    def fetch_grpc_call_auth_metadata(self) -> tuple[str, str]:
-        """The header for the call that is about to be sent. Raises our errors; flytekit wraps them as a cause."""
+    def fetch_grpc_call_auth_metadata(self) -> tuple[str, str] | None:
+        """
+        The header for the call that is about to be sent, `None` for a Flyte without authentication.
+
+        Raises our errors; flytekit wraps them as a cause.
+        """
         call = self._call
         if call.replaying:
             call.replaying, call.suspect = False, True
         elif call.suspect:
             self._stop_repeating(call)
         try:
+            if self._resolution.provider == "passthrough":
+                return self._passed_through()
             credential = self._resolution.source.get()
             if credential is not self._checked:
                 self._checked = self._resolution.check(credential)
@@ -63,14 +69,28 @@ class AgentAuthenticator(Authenticator):  # type: ignore[misc] # flytekit has no
             call.suspect = True
             raise
         call.handed = credential
+        if credential.is_anonymous:
+            return None
         return self._header(credential), f"Bearer {credential.token.reveal()}"
+
+    def _passed_through(self) -> tuple[str, str] | None:
+        """The header of the code itself. A remote of ours adds them all, where flytekit has room for one."""
+        headers = passthrough.current()
+        if isinstance(self._platform, flyte.Platform):
+            return None
+        if len(headers) > 1:
+            raise ConfigError(
+                f"flytekit's own client sends one header, and auth_metadata(...) has {len(headers)}",
+                hint="use current_context().remote or remote.default(), or set one header",
+            )
+        return headers[0][0], headers[0][1].reveal()
 
     def refresh_credentials(self) -> None:
         """Called when an RPC failed in a way that flytekit takes for a matter of credentials."""
-        call, error = self._call, rejection.seen_by_caller()
-        if error is not None and not rejection.is_one(error):
+        call, error = self._call, failed_call.seen_by_caller()
+        if error is not None and not failed_call.is_one(error):
             raise error  # renewing would not help, and replaying might do twice what was meant once
-        words = rejection.reason(error)
+        words = failed_call.reason(error)
         if rejection.NO_SCOPE in words:
             raise self._rejected(words, call)
         call.replaying = True
@@ -86,12 +106,12 @@ class AgentAuthenticator(Authenticator):  # type: ignore[misc] # flytekit has no
     def _stop_repeating(self, call: _Call) -> None:
         """flytekit repeats every failed call up to three times more; what has failed for good is not sent again."""
         call.suspect = False
-        before = rejection.previous_attempt()
+        before = failed_call.previous_attempt()
         if isinstance(before, AuthAgentError):
             call.suspect = True
             raise before.again()
-        if rejection.is_one(before):
-            raise self._rejected(rejection.reason(before), call)
+        if failed_call.is_one(before):
+            raise self._rejected(failed_call.reason(before), call)
 
     def _rejected(self, words: str, call: _Call) -> Rejected:
         call.suspect = True

@@ -2,100 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError
 
 from flytekitplugins.authagent import endpoint, environment, kind, yaml_file
 from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.specs import AbsolutePath, EndpointText, Header, Name, ProviderSpec, Scopes, Section
 
 DEFAULT_FILES = ("~/.flyte/authagent.yaml", "/etc/flyte/authagent.yaml")
 POD_SOCKET = Path("/var/run/authagent/agent.sock")
-
-
-class Section(BaseModel):
-    """A part of a configuration file: unknown keys are errors, types are not guessed, values never shown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-
-def _absolute(path: Path) -> Path:
-    path = path.expanduser()
-    if not path.is_absolute():
-        raise ValueError("must be an absolute path")
-    return path
-
-
-def _scope(scope: str) -> str:
-    if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", scope):
-        raise ValueError("a scope has no spaces, quotes or backslashes (RFC 6749 section 3.3)")
-    return scope
-
-
-def _endpoint(text: str) -> str:
-    try:
-        endpoint.parse(text)
-    except ConfigError as wrong:
-        raise ValueError(str(wrong)) from None
-    return text
-
-
-AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
-Name = Annotated[str, Field(min_length=1)]
-Scopes = Annotated[tuple[Annotated[str, AfterValidator(_scope)], ...], Field(strict=False)]
-EndpointText = Annotated[str, AfterValidator(_endpoint)]
-Seconds = Annotated[float, Field(gt=0, le=3600, strict=False)]
-
-
-class EnvSpec(Section):
-    """`kind: env`, a token in an environment variable."""
-
-    kind: Literal["env"] = "env"
-    variable: Name = "AUTHAGENT_TOKEN"
-
-
-class FileSpec(Section):
-    """`kind: file`, a token, a JSON credential or a projected token in a file."""
-
-    kind: Literal["file"] = "file"
-    path: AbsolutePath
-
-
-class AgentSpec(Section):
-    """`kind: agent`, the agent's socket. `wait`: seconds to wait for it to appear in a pod."""
-
-    kind: Literal["agent"] = "agent"
-    socket: AbsolutePath
-    server_uid: Annotated[int, Field(ge=0)] | None = None
-    wait: Seconds = 30.0
-
-
-class ClientCredentialsSpec(Section):
-    """`kind: client_credentials`, a confidential client of an identity provider."""
-
-    kind: Literal["client_credentials"] = "client_credentials"
-    issuer: Name | None = None
-    token_endpoint: Name | None = None
-    client_id: Name
-    client_secret_file: AbsolutePath
-    client_authentication: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"
-    audience: Name | None = None
-    scopes: Scopes = ()
-    ca_file: AbsolutePath | None = None
-    timeout: Seconds = 10.0
-
-    @model_validator(mode="after")
-    def _one_place(self) -> ClientCredentialsSpec:
-        if (self.issuer is None) == (self.token_endpoint is None):
-            raise ValueError("needs either issuer or token_endpoint")
-        return self
-
-
-ProviderSpec = EnvSpec | FileSpec | AgentSpec | ClientCredentialsSpec
 
 
 class When(Section):
@@ -120,7 +39,7 @@ class Binding(Section):
     insecure: bool | None = None
     audience: Name | None = None
     scopes: Scopes = ()
-    authorization_header: Annotated[str, Field(pattern=r"^[a-z0-9_.\-]+$")] | None = None
+    authorization_header: Header | None = None
 
 
 class ClientFile(Section):
@@ -190,9 +109,12 @@ def _file(environ: Mapping[str, str]) -> tuple[str | None, ClientFile]:
 
 def _path(text: str, variable: str) -> Path:
     try:
-        return _absolute(Path(text))
-    except (ValueError, RuntimeError) as wrong:
-        raise ConfigError(f"{variable} cannot be {text!r}: {wrong}") from None
+        return _PATH.validate_python(text)
+    except (ValidationError, RuntimeError):
+        raise ConfigError(f"{variable} cannot be {text!r}: it must be an absolute path") from None
+
+
+_PATH: TypeAdapter[Path] = TypeAdapter(AbsolutePath)
 
 
 def _socket(environ: Mapping[str, str]) -> Path:

@@ -61,6 +61,11 @@ class Credential:
     id_token: Secret | None = None
     provider: str = field(default="", compare=False)
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether there is no token, because nobody wants one."""
+        return not self.token.reveal()
+
     def remaining(self, now: float) -> float:
         """Seconds this credential is still good for at `now`; infinite where the source does not know."""
         return float("inf") if self.expires_at is None else self.expires_at - now
@@ -105,6 +110,11 @@ def moment(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 <= value < 1e11 else None
+
+
+def anonymous(*, provider: str) -> Credential:
+    """What serves a Flyte without authentication: nothing is sent."""
+    return Credential(Secret(""), provider=provider)
 
 
 def from_token(secret: Secret, *, provider: str, **known: Any) -> Credential:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
-import grpc
-from flyteidl.service.auth_pb2 import PublicClientAuthConfigRequest
-from flyteidl.service.auth_pb2_grpc import AuthMetadataServiceStub
-from flytekit.clients.auth_helper import get_channel
 from flytekit.configuration import Config, PlatformConfig, get_config_file
 from flytekit.configuration.internal import Platform as PlatformEntries
 
 from flytekitplugins.authagent import config as client_config
+from flytekitplugins.authagent import discovery
 from flytekitplugins.authagent import endpoint as endpoints
 from flytekitplugins.authagent.config import Settings
 from flytekitplugins.authagent.context import from_environment
-from flytekitplugins.authagent.errors import ConfigError, ProviderUnavailable
+from flytekitplugins.authagent.discovery import FlyteServer
+from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.resolve import Asked, Resolution, resolve
-
-DISCOVERY_TIMEOUT = 5.0
-"""Seconds for the anonymous call that asks a server which header it wants."""
 
 NO_ENDPOINT = "no Flyte endpoint is configured"
 ENDPOINT_HINT = "set FLYTE_PLATFORM_URL, or AuthAgent(endpoint=...), or `flyte:` in the agent's configuration"
@@ -88,50 +83,30 @@ def resolved_for(platform: PlatformConfig, environ: Mapping[str, str]) -> Resolu
     asked = Asked(
         context=from_environment(environ),
         endpoint=platform.endpoint,
+        insecure=platform.insecure,
         audience=platform.audience,
         scopes=tuple(platform.scopes or ()),
     )
     return replace(resolve(asked, settings, environ), insecure=platform.insecure)
 
 
-_headers: dict[tuple[str, bool], str] = {}
-_headers_lock = threading.Lock()
-
-
 def discovered_header(platform: PlatformConfig) -> str:
     """
     The metadata key that the server wants tokens under, asked once for each server and process.
 
-    A server without authentication does not offer the question (UNIMPLEMENTED) and gets `authorization`. Raises
-    `ProviderUnavailable` where it does not answer in time.
+    A server without authentication does not offer the question and gets `authorization`. Raises as
+    `discovery.FlyteServer.call`.
     """
-    server = (platform.endpoint, platform.insecure)
-    with _headers_lock:
-        if server not in _headers:
-            _headers[server] = _ask_for_header(platform)
-        return _headers[server]
+    client = discovery.public_client(server(platform))
+    return (client.header if client else "") or "authorization"
 
 
-def _ask_for_header(platform: PlatformConfig) -> str:
-    channel = get_channel(platform)
-    try:
-        stub = AuthMetadataServiceStub(channel)
-        answer = stub.GetPublicClientConfig(PublicClientAuthConfigRequest(), timeout=DISCOVERY_TIMEOUT)
-    except grpc.RpcError as failed:
-        if failed.code() == grpc.StatusCode.UNIMPLEMENTED:
-            return "authorization"
-        raise ProviderUnavailable(
-            f"Flyte at {platform.endpoint} does not say which header it wants: {failed.code().name}",
-            hint="is the endpoint right? Setting authorization_header in the binding spares the question",
-        ) from None
-    finally:
-        channel.close()
-    return (answer.authorization_metadata_key or "authorization").lower()
-
-
-def _after_fork() -> None:
-    global _headers_lock  # noqa: PLW0603 - a lock that another thread of the parent held would never open
-    _headers_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+def server(platform: PlatformConfig) -> FlyteServer:
+    """The Flyte of `platform`, and how it is reached."""
+    return FlyteServer(
+        endpoints.parse(platform.endpoint),
+        insecure=platform.insecure,
+        ca_file=Path(os.path.abspath(platform.ca_cert_file_path)) if platform.ca_cert_file_path else None,  # noqa: PTH100 - links stay
+        skip_verify=platform.insecure_skip_verify,
+        proxy_command=tuple(platform.proxy_command or ()),
+    )

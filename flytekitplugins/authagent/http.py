@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from flytekitplugins.authagent import endpoint
+from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.oauth.message import Request, Response
 
@@ -22,11 +24,15 @@ _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 class Door:
     """
     How to reach identity providers: `timeout` in seconds for a whole exchange, `ca_file` to trust instead of
-    the usual roots. Proxies come from the environment, as everywhere; `~/.netrc` is never read.
+    the usual roots, `verify` to trust anybody. Proxies are `proxy`, or come from the environment, as everywhere;
+    `~/.netrc` is never read. `proxy_authorization` gives what a proxy before the provider wants to see.
     """
 
     timeout: float = 10.0
     ca_file: Path | None = None
+    verify: bool = True
+    proxy: str | None = field(default=None, repr=False)
+    proxy_authorization: Callable[[], Secret | None] | None = field(default=None, repr=False)
 
     def send(self, request: Request) -> Response:
         """
@@ -47,17 +53,23 @@ class Door:
                     "POST" if request.form else "GET",
                     request.url,
                     data=request.form or None,
-                    headers=dict(request.headers),
-                    proxies=requests.utils.get_environ_proxies(request.url),
+                    headers=dict(request.headers) | self._for_the_proxy(),
+                    proxies=self._proxies(request.url),
                     timeout=self.timeout,
                     allow_redirects=False,
                     stream=True,
-                    verify=str(self.ca_file) if self.ca_file else _ca_from_environment(),
+                    verify=self._trusted(),
                 )
                 body = _bounded(answer, request.url, deadline=time.monotonic() + self.timeout)
             except requests.exceptions.SSLError:
                 raise ProviderError(
-                    f"{where}: its certificate is not trusted", hint="set ca_file to the CA that issued it"
+                    f"{where}: its certificate is not trusted",
+                    hint="set ca_file (caCertFilePath) to the CA that issued it; a company's proxy may have its own",
+                ) from None
+            except requests.exceptions.ProxyError:
+                raise ProviderUnavailable(
+                    f"{where} cannot be reached through the proxy",
+                    hint="check httpProxyURL, or HTTPS_PROXY and NO_PROXY",
                 ) from None
             except requests.exceptions.Timeout:
                 raise ProviderUnavailable(f"{where} did not answer in {self.timeout:g} s") from None
@@ -67,6 +79,22 @@ class Door:
                 raise ProviderError(f"{where}: {type(broken).__name__}") from None
         headers = {name.lower(): value for name, value in answer.headers.items()}
         return Response(request.url, answer.status_code, headers, body)
+
+    def _for_the_proxy(self) -> dict[str, str]:
+        shown = self.proxy_authorization() if self.proxy_authorization else None
+        return {"Proxy-Authorization": f"Bearer {shown.reveal()}"} if shown else {}
+
+    def _proxies(self, url: str) -> dict[str, str]:
+        import requests.utils
+
+        if self.proxy:
+            return {"http": self.proxy, "https": self.proxy}
+        return dict(requests.utils.get_environ_proxies(url))
+
+    def _trusted(self) -> str | bool:
+        if not self.verify:
+            return False
+        return str(self.ca_file) if self.ca_file else _ca_from_environment()
 
 
 def check_url(url: str) -> None:

@@ -6,8 +6,20 @@ import re
 
 from flytekitplugins.authagent.errors import ConfigError
 
-KINDS = ("agent", "file", "env", "client_credentials")
-"""Those that this release has. The others of the documentation come with later ones."""
+KINDS = (
+    "agent",
+    "file",
+    "env",
+    "api_key",
+    "client_credentials",
+    "keyring",
+    "command",
+    "device",
+    "pkce",
+    "token_exchange",
+    "passthrough",
+)
+"""Those that this release has."""
 
 
 def check(kind: object, where: str) -> str:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from flytekitplugins.authagent import binding as bindings
-from flytekitplugins.authagent import kind, providers
-from flytekitplugins.authagent.config import AgentSpec, Binding, EnvSpec, ProviderSpec, Settings
+from flytekitplugins.authagent import default_order, flyte_config, kind, providers
+from flytekitplugins.authagent.config import Binding, Settings
 from flytekitplugins.authagent.context import Context
 from flytekitplugins.authagent.credential import Credential
+from flytekitplugins.authagent.default_order import Unconfigured
+from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.endpoint import Endpoint, parse
 from flytekitplugins.authagent.errors import ConfigError, Denied, NoCredential
 from flytekitplugins.authagent.providers import Provider, Wanted
-from flytekitplugins.authagent.source import WAIT, Source
+from flytekitplugins.authagent.source import WAIT, Direct, Source
 from flytekitplugins.authagent.sources import process_wide
-
-DEFAULT_ORDER = ("agent", "file", "env")
-"""Tried where no bindings are configured (contract section 3). The kinds of later releases join at their places."""
+from flytekitplugins.authagent.specs import ApiKeySpec, LoginSpec, ProviderSpec, ServerSpec
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,14 @@ class Asked:
     What code asks for. Whatever is left out is the binding's, the provider's or the server's to say.
 
     `endpoint` is the Flyte that the code names, `configured` the one of the Flyte configuration (environment or
-    file), which a binding may overrule.
+    file), which a binding may overrule. `insecure`: whether that one speaks plaintext, where the code says so.
     """
 
     context: Context = Context()
     provider: str | None = None
     endpoint: str | None = None
     configured: str | None = None
+    insecure: bool | None = None
     audience: str | None = None
     scopes: tuple[str, ...] = ()
 
@@ -47,7 +48,7 @@ class Resolution:
     what the user or the operator set; otherwise each credential may know it.
     """
 
-    source: Source
+    source: Source | Direct
     provider: str
     endpoint: Endpoint | None = None
     insecure: bool | None = None
@@ -74,6 +75,11 @@ class _Candidate:
     key: object
     binding: Binding | None = None
 
+    @property
+    def patience(self) -> float:
+        """Seconds for which its answer may be waited for: a person takes longer than a server."""
+        return WAIT + (self.key.patience if isinstance(self.key, LoginSpec) else 0)
+
 
 def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str], *, timeout: float = WAIT) -> Resolution:
     """
@@ -86,9 +92,12 @@ def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str], *, tim
     remedies: list[str] = []
     for candidate in _candidates(asked, settings, environ, tried):
         _check_honoured(asked, candidate)
+        if candidate.provider.kind == "passthrough":  # each thread has its own, and may have none yet
+            return _resolution(asked, settings, candidate, Direct(_fetch(asked, candidate)), None)
         source = process_wide.get(_key(asked, candidate), partial(_source, asked, candidate))
+        patience = timeout if candidate.patience == WAIT else max(timeout, candidate.patience)
         try:
-            return _resolution(asked, settings, candidate, source, source.get(timeout=timeout))
+            return _resolution(asked, settings, candidate, source, source.get(timeout=patience))
         except NoCredential:
             tried[candidate.provider.kind] = candidate.provider.absent
             remedies.append(candidate.provider.remedy)
@@ -101,20 +110,22 @@ def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str], *, tim
 
 
 def _resolution(
-    asked: Asked, settings: Settings, candidate: _Candidate, source: Source, credential: Credential
+    asked: Asked, settings: Settings, candidate: _Candidate, source: Source | Direct, credential: Credential | None
 ) -> Resolution:
     """Contract section 3, "which Flyte": the argument, the binding, the configuration, what the source says."""
     binding = candidate.binding
-    named = asked.endpoint or (binding.endpoint if binding else None) or asked.configured or credential.endpoint
+    by_source = credential.endpoint if credential else None
+    named = asked.endpoint or (binding.endpoint if binding else None) or asked.configured or by_source
     endpoint = parse(named) if named else None
     resolution = Resolution(
         source,
         candidate.provider.kind,
         endpoint=endpoint,
-        insecure=_insecure(endpoint, binding, named == credential.endpoint),
+        insecure=_insecure(endpoint, binding, named == by_source),
         header=(binding.authorization_header if binding else None) or settings.authorization_header,
     )
-    resolution.check(credential)
+    if credential:
+        resolution.check(credential)
     return resolution
 
 
@@ -137,51 +148,53 @@ def _candidates(
         if pinned and binding.provider.kind != pinned:
             continue
         if not reasons:
-            yield _Candidate(
-                providers.build(binding.provider, environ, in_pod=settings.in_pod), binding.provider, binding
-            )
+            yield _candidate(binding.provider, asked, binding, settings, environ)
             return
         tried[f"binding {n + 1}"] = ", ".join(reasons)
     if pinned:
-        yield _default(pinned, settings, environ)
+        yield _default(pinned, asked, settings, environ)
     elif settings.bindings is None:
-        for name in DEFAULT_ORDER:
-            yield _default(name, settings, environ)
+        for name in default_order.names(settings):
+            yield _default(name, asked, settings, environ)
 
 
-def _default(name: str, settings: Settings, environ: Mapping[str, str]) -> _Candidate:
+def _default(name: str, asked: Asked, settings: Settings, environ: Mapping[str, str]) -> _Candidate:
     """The provider called `name` as the environment alone configures it."""
-    spec: ProviderSpec
-    match name:
-        case "agent":
-            spec = AgentSpec(socket=settings.socket)
-        case "env":
-            spec = EnvSpec()
-        case "file":
-            from flytekitplugins.authagent.providers.file import FileProvider
-
-            return _Candidate(FileProvider(settings.token_file, in_pod=settings.in_pod), (name, settings.token_file))
-        case _:
-            return _Candidate(_Unconfigured(name), name)
-    return _Candidate(providers.build(spec, environ, in_pod=settings.in_pod), spec)
+    spec = default_order.spec(name, settings, environ)
+    if isinstance(spec, Unconfigured):
+        return _Candidate(spec, name)
+    return _candidate(spec, asked, None, settings, environ)
 
 
-@dataclass(frozen=True)
-class _Unconfigured:
-    """A provider that only a binding can configure, where none does."""
+def _candidate(
+    spec: ProviderSpec, asked: Asked, binding: Binding | None, settings: Settings, environ: Mapping[str, str]
+) -> _Candidate:
+    server = None
+    if isinstance(spec, ApiKeySpec | ServerSpec):
+        server = flyte_server(asked, binding, environ)
+    return _Candidate(providers.build(spec, environ, in_pod=settings.in_pod, server=server), spec, binding)
 
-    kind: str
 
-    @property
-    def absent(self) -> str:
-        return "no binding configures it"
+def flyte_server(asked: Asked, binding: Binding | None, environ: Mapping[str, str]) -> FlyteServer | None:
+    """
+    The Flyte that may be asked how to authenticate, and how it is reached; `None` where nobody names one.
 
-    @property
-    def remedy(self) -> str:
-        return f"write a binding with kind: {self.kind}"
-
-    def fetch(self, wanted: Wanted, *, min_lifetime: float | None = None) -> None:
-        """There is nothing to ask."""
+    Raises `ConfigError` for a Flyte configuration that cannot be used.
+    """
+    config = flyte_config.load(environ)
+    admin = config.admin
+    named = asked.endpoint or (binding.endpoint if binding else None) or asked.configured or admin.endpoint
+    if not named:
+        return None
+    endpoint = parse(named)
+    said = (endpoint.insecure, asked.insecure, binding.insecure if binding else None, admin.insecure)
+    return FlyteServer(
+        endpoint,
+        insecure=next((insecure for insecure in said if insecure is not None), False),
+        ca_file=default_order.absolute(admin.caCertFilePath),
+        skip_verify=admin.insecureSkipVerify,
+        proxy_command=admin.proxyCommand,
+    )
 
 
 def _check_honoured(asked: Asked, candidate: _Candidate) -> None:
@@ -218,7 +231,7 @@ def _key(asked: Asked, candidate: _Candidate) -> object:
     asker = (wanted.context.execution_id, wanted.context.task) if candidate.provider.kind == "agent" else None
     return (
         candidate.key,
-        asked.endpoint or asked.configured,
+        asked.endpoint or (candidate.binding.endpoint if candidate.binding else None) or asked.configured,
         wanted.subject,
         wanted.client,
         wanted.audience,
@@ -228,6 +241,10 @@ def _key(asked: Asked, candidate: _Candidate) -> object:
 
 
 def _source(asked: Asked, candidate: _Candidate) -> Source:
+    return Source(_fetch(asked, candidate), patience=candidate.patience)
+
+
+def _fetch(asked: Asked, candidate: _Candidate) -> Callable[[float | None], Credential]:
     wanted, provider = _wanted(asked, candidate.binding), candidate.provider
 
     def fetch(min_lifetime: float | None) -> Credential:
@@ -236,7 +253,7 @@ def _source(asked: Asked, candidate: _Candidate) -> Source:
             raise NoCredential(f"{provider.kind}: {provider.absent}", hint=provider.remedy)
         return credential
 
-    return Source(fetch)
+    return fetch
 
 
 def _described(context: Context) -> str:

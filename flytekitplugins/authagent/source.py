@@ -77,6 +77,7 @@ class Source:
 
     `fetch` gets a minimum lifetime in seconds, or `None`, and answers with a credential or an error of our tree.
     It runs in a thread of its own, so that the deadline of those who wait holds even where `fetch` forgets its own.
+    `patience` is that deadline in seconds, where nobody sets another.
     """
 
     def __init__(
@@ -85,10 +86,12 @@ class Source:
         *,
         clock: Clock | None = None,
         jitter: Callable[[float, float], float] = random.uniform,
+        patience: float = WAIT,
     ) -> None:
         self._fetch = fetch
         self._clock = clock or Clock()
         self._jitter = jitter
+        self._patience = patience
         self._held: _Held | None = None
         self._flight: _Flight | None = None
         self._failure: AuthAgentError | None = None
@@ -97,15 +100,17 @@ class Source:
         self._lock = threading.Lock()
         _sources.add(self)
 
-    def get(self, *, min_lifetime: float = 0.0, timeout: float = WAIT) -> Credential:
+    def get(self, *, min_lifetime: float = 0.0, timeout: float | None = None) -> Credential:
         """
         A credential that is valid now, and for `min_lifetime` seconds if that is asked.
 
-        Raises what `fetch` raised, `ProviderUnavailable` where it is not back within `timeout` seconds, `TooShort`
-        where it cannot give a credential that lives as long as asked.
+        Raises what `fetch` raised, `ProviderUnavailable` where it is not back within `timeout` seconds (`patience`
+        unless set), `TooShort` where it cannot give a credential that lives as long as asked.
         """
         answer = self.ask(min_lifetime=min_lifetime)
-        return answer if isinstance(answer, Credential) else self._arrived(answer, min_lifetime, timeout)
+        if isinstance(answer, Credential):
+            return answer
+        return self._arrived(answer, min_lifetime, self._patience if timeout is None else timeout)
 
     def _arrived(self, flight: Future[Credential], min_lifetime: float, timeout: float) -> Credential:
         deadline = time.monotonic() + timeout
@@ -170,7 +175,7 @@ class Source:
             longer = rejected.remaining(self._clock.wall()) + SLACK
             flight = self._take_off(now, longer if longer < float("inf") else None)
         try:
-            return flight.future.result(WAIT) if flight else rejected
+            return flight.future.result(self._patience) if flight else rejected
         except (AuthAgentError, FutureTimeoutError) as failed:
             logger.info("no newer credential than the rejected one: %s", failed)
             return rejected
@@ -187,7 +192,7 @@ class Source:
 
     def _take_off(self, now: float, min_lifetime: float | None) -> _Flight | None:
         """The flight that is up, or a new one; `None` while backing off after a failure. Needs the lock."""
-        if self._flight and now < self._flight.started + WAIT:
+        if self._flight and now < self._flight.started + self._patience:
             return self._flight
         if self._failure and now < self._retry_at:
             return None
@@ -263,6 +268,21 @@ class Source:
         """In a new process: no thread of the parent's is here, so no flight of its will ever land."""
         self._lock = threading.Lock()
         self._flight = None
+
+
+class Direct:
+    """A credential that belongs to the caller alone: it is fetched each time, in the caller's thread, and not kept."""
+
+    def __init__(self, fetch: Callable[[float | None], Credential]) -> None:
+        self._fetch = fetch
+
+    def get(self, *, min_lifetime: float = 0.0, timeout: float | None = None) -> Credential:
+        """As `Source.get`; there is nothing to wait for."""
+        return self._fetch(min_lifetime or None)
+
+    def renew(self, rejected: Credential) -> Credential:
+        """There is no other."""
+        return rejected
 
 
 def _too_short(min_lifetime: float) -> TooShort:

@@ -16,7 +16,8 @@ from flytekitplugins.authagent import config as client_config
 from flytekitplugins.authagent import flyte
 from flytekitplugins.authagent.config import Settings
 from flytekitplugins.authagent.context import Context, RunAs
-from flytekitplugins.authagent.errors import ConfigError, NoCredential
+from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.passthrough_client import PassthroughClient
 from flytekitplugins.authagent.resolve import Asked, Resolution, resolve
 from flytekitplugins.authagent.task import AuthAgent, TokenRequest
 
@@ -52,17 +53,12 @@ def build(config: AuthAgent, context: Context, parameters: ExecutionParameters |
     """
     An authenticated remote for a task, its credential already obtained.
 
-    Outside a pod, where nothing of ours is configured, it is the user's own: Flyte's configuration file decides how
-    it authenticates, by flytekit's own means. Raises an `AuthAgentError`.
+    Where nothing of ours is configured, that is what Flyte's own configuration asks for, by our means. Raises an
+    `AuthAgentError`.
     """
     settings = client_config.load(os.environ)
-    try:
-        resolution = _resolve(config, context, settings)
-        found = Config.auto().with_params(platform=flyte.platform(resolution, settings))
-    except NoCredential:
-        if not _users_own_will_do(config, settings):
-            raise
-        return FlyteRemote(Config.auto(), **_defaults(config, context))
+    resolution = _resolve(config, context, settings)
+    found = Config.auto().with_params(platform=flyte.platform(resolution, settings))
     return TaskRemote(found, **_defaults(config, context), **_uploads(settings, parameters))
 
 
@@ -104,14 +100,6 @@ def _resolve(config: AuthAgent, context: Context, settings: Settings) -> Resolut
     return resolve(asked, settings, os.environ)
 
 
-def _users_own_will_do(config: AuthAgent, settings: Settings) -> bool:
-    """Whether Flyte's own configuration may stand in: somebody wrote one, and nobody asked for anything else."""
-    asked = config.provider or config.endpoint or config.audience or config.scopes or config.run_as
-    if settings.in_pod or settings.pinned or settings.bindings is not None or asked:
-        return False
-    return flyte.configured_endpoint() is not None and str(Config.auto().platform.auth_mode).lower() != "authagent"
-
-
 def _defaults(config: AuthAgent, context: Context) -> dict[str, str | None]:
     """The execution's project and domain; outside one, those of Flyte's configuration."""
     users = TaskConfig.auto()
@@ -138,7 +126,8 @@ def _shared_client(platform: flyte.Platform) -> SynchronousFlyteClient:
     key = (platform.endpoint, platform.insecure, id(platform.resolution.source if platform.resolution else None))
     with _clients_lock:
         if key not in _clients:
-            _clients[key] = SynchronousFlyteClient(platform)
+            passes = platform.resolution is not None and platform.resolution.provider == "passthrough"
+            _clients[key] = PassthroughClient(platform) if passes else SynchronousFlyteClient(platform)
         return _clients[key]
 
 

@@ -101,9 +101,12 @@ def test_check_says_what_is_in_the_file_and_makes_nothing(provider: Running, tmp
     assert not (tmp_path / "run").exists()
 
 
+NO_SERVER = {"kind": "client_credentials", "client_id": "a", "client_secret_file": "/s"}
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"sockets": "/x"}, "sockets: unknown key"),
     "relative socket": ({"socket": "agent.sock"}, "socket: must be an absolute path"),
+    "no server": ({"upstreams": {"flyte": NO_SERVER}}, "needs either issuer or token_endpoint"),
     "no such upstream": ({"rules": [rule("r", give={"upstream": "other"})]}, "is no upstream"),
     "nobody": ({"rules": [rule("r", uid=65534)]}, "65534 is whom the kernel names"),
     "no one": ({"rules": [rule("r", who={})]}, "names nobody"),

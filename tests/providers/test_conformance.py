@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import json
 import logging
 import pickle
 import socket
@@ -13,22 +15,44 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import running_agent
 import running_provider
+from scripted_server import ScriptedServer
+from session_servers import FileKeyring, ended
 from tokens import jwt
 
-from flytekitplugins.authagent import kind
-from flytekitplugins.authagent.config import ClientCredentialsSpec
+from flytekitplugins.authagent import kind, providers
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderError
+from flytekitplugins.authagent.keyring_items import KeyringItems
+from flytekitplugins.authagent.oauth.token_exchange import ACCESS_TOKEN
+from flytekitplugins.authagent.passthrough import auth_metadata
 from flytekitplugins.authagent.providers import Provider, Wanted
 from flytekitplugins.authagent.providers.agent import AgentProvider
-from flytekitplugins.authagent.providers.client_credentials import ClientCredentialsProvider
 from flytekitplugins.authagent.providers.env import EnvProvider
 from flytekitplugins.authagent.providers.file import FileProvider
+from flytekitplugins.authagent.providers.oauth_client import OAuthClient
+from flytekitplugins.authagent.providers.passthrough import PassthroughProvider
+from flytekitplugins.authagent.providers.person import PersonProvider
+from flytekitplugins.authagent.sandbox.control_plane import ControlPlane
+from flytekitplugins.authagent.sandbox.posture import Posture
+from flytekitplugins.authagent.session_store import SessionStore
+from flytekitplugins.authagent.specs import (
+    ApiKeySpec,
+    ClientCredentialsSpec,
+    CommandSpec,
+    DeviceSpec,
+    KeyringSpec,
+    PkceSpec,
+    ProviderSpec,
+    TokenExchangeSpec,
+)
+from flytekitplugins.authagent.terminal import Terminal
 
 
 @dataclass
@@ -78,23 +102,138 @@ def agent(directory: Path) -> Iterator[Case]:
         )
 
 
+def made(spec: ProviderSpec, environ: dict[str, str] | None = None) -> Provider:
+    return providers.build(spec, environ or {}, in_pod=False)
+
+
 @contextmanager
 def client_credentials(directory: Path) -> Iterator[Case]:
     with running_provider.running() as provider:
-        secret, wrong = directory / "secret", directory / "wrong"
-        secret.write_text(provider.secret("batch"))
-        wrong.write_text("pl4nted")
-        for path in (secret, wrong):
-            path.chmod(0o600)
+        secret, wrong = private(directory / "secret", provider.secret("batch")), private(directory / "wrong", "pl4nted")
         spec = ClientCredentialsSpec(
             issuer=provider.issuer.issuer, client_id="batch", client_secret_file=secret, scopes=("all",)
         )
         yield Case(
-            ClientCredentialsProvider(spec),
+            made(spec),
             None,  # it is there only where it is configured
-            ClientCredentialsProvider(spec.model_copy(update={"client_secret_file": wrong})),
+            made(spec.model_copy(update={"client_secret_file": wrong})),
             "pl4nted",
         )
+
+
+@contextmanager
+def control_plane(provider: running_provider.Running, directory: Path) -> Iterator[ControlPlane]:
+    flyte = ControlPlane(
+        issuer=provider.issuer,
+        counts=provider.counts,
+        faults=provider.faults,
+        posture=Posture(),
+        directory=directory / "flyte",
+        task_environment={},
+    )
+    flyte.start()
+    yield flyte
+    flyte.stop()
+
+
+@contextmanager
+def api_key(directory: Path) -> Iterator[Case]:
+    with running_provider.running() as provider, control_plane(provider, directory) as flyte:
+        secret = provider.secret("batch")
+        key = base64.b64encode(f"http://{flyte.endpoint}:batch:{secret}:org".encode()).decode()
+        wrong = base64.b64encode(f"http://{flyte.endpoint}:batch:pl4nted:org".encode()).decode()
+        spec = ApiKeySpec(scopes=("all",))
+        yield Case(
+            made(spec, {"FLYTE_API_KEY": key}),
+            made(spec),
+            made(spec, {"EAGER_API_KEY": wrong}),
+            secret,
+        )
+
+
+@contextmanager
+def command(directory: Path) -> Iterator[Case]:
+    token = private(directory / "token", jwt(exp=time.time() + 100, sub="batch", scp=["all"]))
+    yield Case(
+        made(CommandSpec(command=("cat", str(token)))),
+        None,
+        made(CommandSpec(command=("sh", "-c", "echo pl4nted; echo pl4nted >&2; exit 3"))),
+        "pl4nted",
+    )
+
+
+@contextmanager
+def token_exchange(directory: Path) -> Iterator[Case]:
+    """An exchange at a server that says what it is told to: the real ones have a suite of their own."""
+    token = jwt(iat=time.time(), exp=time.time() + 100, sub="alice", scp=["all"])
+    subject = private(directory / "subject", "pl4nted-subject-token")
+    body = json.dumps({"access_token": token, "issued_token_type": ACCESS_TOKEN, "token_type": "Bearer"}).encode()
+    refusal = b'{"error": "invalid_request", "error_description": "pl4nted-subject-token is no good"}'
+    with scripted(b"200 OK", body) as good, scripted(b"400 Bad Request", refusal) as bad:
+        options = {"client_id": "batch", "subject_token_file": subject, "scopes": ("all",)}
+        yield Case(
+            made(TokenExchangeSpec(token_endpoint=good, **options)),
+            None,
+            made(TokenExchangeSpec(token_endpoint=bad, **options)),
+            "pl4nted-subject-token",
+        )
+
+
+@contextmanager
+def passthrough(directory: Path) -> Iterator[Case]:
+    token = jwt(exp=time.time() + 100, sub="batch", scp=["all"])
+
+    class Broken(PassthroughProvider):
+        def fetch(self, wanted: Wanted, *, min_lifetime: float | None = None) -> Credential:
+            with auth_metadata(("cookie", "pl4nted")):
+                return super().fetch(wanted)
+
+    class Working(PassthroughProvider):
+        def fetch(self, wanted: Wanted, *, min_lifetime: float | None = None) -> Credential:
+            with auth_metadata(("cookie", "pl4nted"), ("flyte-authorization", f"Bearer {token}")):
+                return super().fetch(wanted)
+
+    yield Case(Working(), None, Broken(), "pl4nted")
+
+
+@contextmanager
+def person(directory: Path, kind: str) -> Iterator[Case]:
+    """A login that has just ended, and must be renewed; one whose provider does not answer."""
+    nobody = Terminal(say=lambda line: None, open=lambda url: False, ask=lambda: None, is_there=False)
+    with running_provider.running("external") as provider:
+
+        def provided(endpoint: str, token_endpoint: str) -> PersonProvider:
+            spec = SPECS[kind](
+                issuer=endpoint, token_endpoint=token_endpoint, client_id="flytectl", scopes=("all",), timeout=2
+            )
+            store = SessionStore(KeyringItems(FileKeyring(directory / "keyring")), {"HOME": str(directory)})
+            client = OAuthClient(spec, kind)
+            return PersonProvider(spec, client, store, nobody)
+
+        working = provided(provider.issuer.issuer, provider.issuer.token_endpoint)
+        broken = provided("https://idp.example.com", "http://127.0.0.1:9/token")
+        first = provider.issuer.sign_in("alice")
+        working.store.save(working.key(Wanted()), ended(first))
+        broken.store.save(broken.key(Wanted()), ended("pl4nted"))
+        yield Case(working, provided("https://other.example.com", "http://127.0.0.1:9/token"), broken, first)
+
+
+SPECS: dict[str, Any] = {"keyring": KeyringSpec, "pkce": PkceSpec, "device": DeviceSpec}
+
+
+def private(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+@contextmanager
+def scripted(status: bytes, body: bytes) -> Iterator[str]:
+    head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = ScriptedServer(listening, head % (status, len(body)) + body)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/token"
+        server.close()
 
 
 CASES: dict[str, Callable[[Path], object]] = {
@@ -102,6 +241,11 @@ CASES: dict[str, Callable[[Path], object]] = {
     "file": file,
     "env": env,
     "client_credentials": client_credentials,
+    "api_key": api_key,
+    "command": command,
+    "token_exchange": token_exchange,
+    "passthrough": passthrough,
+    **{kind: partial(person, kind=kind) for kind in SPECS},
 }
 
 

@@ -18,7 +18,7 @@ from flyteidl.service import admin_pb2_grpc
 from flytekit.configuration import Config, PlatformConfig
 from flytekit.remote import FlyteRemote
 
-from flytekitplugins.authagent import ProviderUnavailable, Rejected, authenticated, rejection
+from flytekitplugins.authagent import ProviderUnavailable, Rejected, authenticated, failed_call
 
 
 @pytest.fixture(autouse=True)
@@ -178,19 +178,19 @@ class Failure(grpc.RpcError):
     ],
 )
 def test_what_counts_as_a_rejection(code: grpc.StatusCode, details: str, is_one: bool) -> None:
-    assert rejection.is_one(Failure(code, details)) is is_one
+    assert failed_call.is_one(Failure(code, details)) is is_one
 
 
 def test_the_servers_words_are_quoted_without_what_they_quote_of_the_token() -> None:
     token = ".".join(("eyJhbGciOiJSUzI1NiJ9", "eyJzdWIiOiJhbGljZSJ9", "c2lnbmF0dXJl"))
     words = f"invalid audience [secret-app other], wanted [map[https://flyte:{{}}]] in {token}"
 
-    quoted = rejection.reason(Failure(UNAUTHENTICATED, words))
+    quoted = failed_call.reason(Failure(UNAUTHENTICATED, words))
 
     assert quoted == "invalid audience [...], wanted [map[https://flyte:{}]] in [...]"
-    assert len(rejection.reason(Failure(UNAUTHENTICATED, "x" * 9000))) <= 400
+    assert len(failed_call.reason(Failure(UNAUTHENTICATED, "x" * 9000))) <= 400
 
 
 def test_without_flytekits_frames_nothing_is_found_and_nothing_breaks() -> None:
-    assert rejection.seen_by_caller() is None
-    assert rejection.previous_attempt() is None
+    assert failed_call.seen_by_caller() is None
+    assert failed_call.previous_attempt() is None

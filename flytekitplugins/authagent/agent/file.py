@@ -10,13 +10,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from flytekitplugins.authagent import wire
-from flytekitplugins.authagent.config import (
+from flytekitplugins.authagent.specs import (
     AbsolutePath,
     ClientCredentialsSpec,
     EndpointText,
+    Header,
     Name,
     Scopes,
     Section,
+    TokenExchangeSpec,
 )
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -128,7 +130,7 @@ class Flyte(Section):
 
     endpoint: EndpointText
     insecure: bool = False
-    authorization_metadata_key: Annotated[str, Field(pattern=r"^[a-z0-9_.\-]+$")] | None = None
+    authorization_metadata_key: Header | None = None
 
 
 class AuditFile(Section):
@@ -142,6 +144,16 @@ def _audit(value: Any) -> Any:
     return {"path": value} if isinstance(value, str | Path) else value
 
 
+Upstream = ClientCredentialsSpec | TokenExchangeSpec
+"""Whom the agent mints from: kinds that need nobody to be there."""
+
+
+def _named(spec: Upstream) -> Upstream:
+    if not spec.is_complete:
+        raise ValueError("needs either issuer or token_endpoint")
+    return spec
+
+
 class AgentFile(Section):
     """The whole of `agent.yaml`."""
 
@@ -149,7 +161,7 @@ class AgentFile(Section):
     mode: Annotated[int, BeforeValidator(_mode)] = 0o600
     group: Annotated[str, AfterValidator(_group)] | None = None
     audit: Annotated[AuditFile, BeforeValidator(_audit)] | None = None
-    upstreams: dict[Name, ClientCredentialsSpec]
+    upstreams: dict[Name, Annotated[Upstream, Field(discriminator="kind"), AfterValidator(_named)]]
     rules: Annotated[tuple[Rule, ...], Field(strict=False)]
     flyte: Flyte | None = None
     attestor: Literal["kernel"] = "kernel"

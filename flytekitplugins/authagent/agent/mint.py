@@ -7,13 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 
 from flytekitplugins.authagent.agent.asked import Asked
-from flytekitplugins.authagent.agent.file import Rule
+from flytekitplugins.authagent.agent.file import Rule, Upstream
 from flytekitplugins.authagent.agent.policy import scopes
-from flytekitplugins.authagent.config import ClientCredentialsSpec
 from flytekitplugins.authagent.credential import Credential, claims, moment
 from flytekitplugins.authagent.errors import AuthAgentError, Denied
-from flytekitplugins.authagent.providers import Wanted
-from flytekitplugins.authagent.providers.client_credentials import ClientCredentialsProvider
+from flytekitplugins.authagent.providers import Wanted, build
 from flytekitplugins.authagent.source import Source
 from flytekitplugins.authagent.sources import Sources
 
@@ -28,8 +26,8 @@ class Mint:
     A mint that hangs holds a thread of its own and nobody else; whoever needs another token does not notice.
     """
 
-    def __init__(self, upstreams: Mapping[str, ClientCredentialsSpec]) -> None:
-        self._providers = {name: ClientCredentialsProvider(spec) for name, spec in upstreams.items()}
+    def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
+        self._providers = {name: build(spec, {}, in_pod=False) for name, spec in upstreams.items()}
         self._sources = Sources(LIMIT)
         self.minted: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
@@ -46,6 +44,7 @@ class Mint:
         self.healthy[name] = False
         try:
             credential = self._providers[name].fetch(Wanted(audience=rule.give.audience, scopes=wanted))
+            assert credential is not None  # noqa: S101 - an upstream is always configured
             _check_lifetime(credential, rule)
         except AuthAgentError:
             self.failed[name] += 1

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields, replace
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from flytekitplugins.authagent.errors import ProviderError
 from flytekitplugins.authagent.oauth.message import Request, Response
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What is known of an authorization server (RFC 8414 section 2). `None` and empty where it is not said."""
+
+    issuer: str | None = None
+    token_endpoint: str | None = None
+    authorization_endpoint: str | None = None
+    device_authorization_endpoint: str | None = None
+    revocation_endpoint: str | None = None
+    userinfo_endpoint: str | None = None
+    token_endpoint_auth_methods_supported: tuple[str, ...] = ()
+    authorization_response_iss_parameter_supported: bool = False
+
+    def overridden_by(self, local: Metadata) -> Metadata:
+        """This, with what `local` says in the place of what was said here: field by field."""
+        said = {f.name: getattr(local, f.name) for f in fields(local) if getattr(local, f.name)}
+        return replace(self, **said)
+
+    def need(self, name: str) -> str:
+        """The endpoint called `name`. Raises `ProviderError` where the server does not have it."""
+        found = getattr(self, name)
+        if isinstance(found, str) and found:
+            return found
+        raise ProviderError(
+            f"{self.issuer or 'the authorization server'} names no {name}",
+            hint=f"this way of logging in is not offered there; or set {name} yourself",
+        )
 
 
 def requests(issuer: str) -> list[Request]:
@@ -19,12 +50,12 @@ def requests(issuer: str) -> list[Request]:
     return [Request(url, headers=(("Accept", "application/json"),)) for url in (openid, oauth)]
 
 
-def token_endpoint(issuer: str, response: Response) -> str:
+def read(issuer: str, response: Response) -> Metadata:
     """
-    The token endpoint that the document names.
+    What the document says.
 
-    Raises `ProviderError` where the document speaks for another issuer (RFC 8414 section 3.3: it must be refused,
-    or one issuer could stand in for another) or names no token endpoint.
+    Raises `ProviderError` where it speaks for another issuer (RFC 8414 section 3.3: it must be refused, or one
+    issuer could stand in for another) or names no token endpoint.
     """
     document = response.json()
     named = document.get("issuer")
@@ -33,7 +64,20 @@ def token_endpoint(issuer: str, response: Response) -> str:
             f"{response.url} speaks for another issuer than {issuer}",
             hint="write the issuer exactly as its own document spells it",
         )
-    endpoint = document.get("token_endpoint")
-    if not isinstance(endpoint, str) or not endpoint:
+    found = from_document(document)
+    if not found.token_endpoint:
         raise ProviderError(f"{response.url} names no token endpoint", hint="set token_endpoint instead of issuer")
-    return endpoint
+    return found
+
+
+def from_document(document: dict[str, Any]) -> Metadata:
+    """The parts of a document that are used here, those of a wrong type left out."""
+    texts = [f.name for f in fields(Metadata) if f.name == "issuer" or f.name.endswith("_endpoint")]
+    known: dict[str, Any] = {name: value for name in texts if isinstance(value := document.get(name), str) and value}
+    methods = document.get("token_endpoint_auth_methods_supported")
+    if isinstance(methods, list):
+        known["token_endpoint_auth_methods_supported"] = tuple(m for m in methods if isinstance(m, str))
+    known["authorization_response_iss_parameter_supported"] = (
+        document.get("authorization_response_iss_parameter_supported") is True
+    )
+    return Metadata(**known)

@@ -3,35 +3,83 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
-from flytekitplugins.authagent.credential import Credential, Secret, claims, moment, token
+from flytekitplugins.authagent.credential import MAX_TOKEN, Credential, Secret, claims, moment, token
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.oauth.message import Request, Response
 
 REFUSALS = frozenset(
     {
         "access_denied",
+        "consent_required",
+        "interaction_required",
         "invalid_client",
         "invalid_grant",
         "invalid_scope",
         "invalid_target",
+        "login_required",
         "unauthorized_client",
     }
 )
 """Error codes that mean no, today and tomorrow (RFC 6749 section 5.2, RFC 8693 section 2.2.2)."""
 
 HINTS = {
+    "consent_required": "let an administrator consent, or log in to the client once",
+    "interaction_required": "log in to the client once: the identity provider wants more than a password",
+    "invalid_grant": "what was shown has ended, or was used before: log in again, or get a fresh assertion",
     "invalid_client": "check the client's id, its secret, and how it authenticates",
     "invalid_scope": "ask for the scopes that this client may have",
     "invalid_target": "ask for the audience that this client may have",
     "unauthorized_client": "allow this grant for the client",
 }
 
-PUBLIC = frozenset({"grant_type", "client_id", "scope", "audience", "resource", "Accept"})
+PUBLIC = frozenset(
+    {
+        "Accept",
+        "actor_token_type",
+        "audience",
+        "client_assertion_type",
+        "client_id",
+        "grant_type",
+        "redirect_uri",
+        "requested_token_type",
+        "requested_token_use",
+        "resource",
+        "scope",
+        "subject_token_type",
+    }
+)
 """What we send that may be repeated to us: everything else may be a secret."""
 
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Granted:
+    """
+    What a token endpoint gave: the credential, and what gets the next one, where there is such a thing.
+
+    `refresh_expires_at` is in seconds since the epoch, `None` where the server does not say (no RFC names it).
+    """
+
+    credential: Credential
+    refresh_token: Secret | None = None
+    refresh_expires_at: float | None = None
+
+
+def granted(response: Response, sent: Request, *, now: float, provider: str) -> Granted:
+    """All of the answer to `sent`. Raises as `read`."""
+    credential = read(response, sent, now=now, provider=provider)
+    answer = response.json()
+    text, life = answer.get("refresh_token"), answer.get("refresh_expires_in")
+    if text is None:
+        return Granted(credential)
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_TOKEN or not (text.isascii() and text.isprintable()):
+        raise ProviderError(f"{response.url} answered with a refresh_token that is none (RFC 6749 appendix A.17)")
+    ends = isinstance(life, int | float) and not isinstance(life, bool) and 0 < life < 1e11  # 0 means it has no end
+    return Granted(credential, Secret(text), now + float(life) if ends else None)  # type: ignore[arg-type] # a number
 
 
 def read(response: Response, sent: Request, *, now: float, provider: str) -> Credential:
@@ -49,7 +97,7 @@ def read(response: Response, sent: Request, *, now: float, provider: str) -> Cre
             f"{response.url} answered {response.status}, a redirect, which a token endpoint does not do",
             hint="use the URL that it redirects to, if that is the identity provider's",
         )
-    raise _refusal(response, sent)
+    raise refusal(response, sent)
 
 
 def _credential(response: Response, *, now: float, provider: str) -> Credential:
@@ -98,7 +146,8 @@ def _expiry(answer: dict[str, Any], secret: Secret, *, now: float, url: str) -> 
     return now + min(lifetimes) if lifetimes else ends
 
 
-def _refusal(response: Response, sent: Request) -> AuthAgentError:
+def refusal(response: Response, sent: Request) -> AuthAgentError:
+    """The error that an answer other than 200 stands for (section 5.2)."""
     unavailable = response.status == 429 or response.status >= 500
     try:
         answer = response.json()

@@ -11,15 +11,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from flytekitplugins.authagent.config import (
-    AgentSpec,
-    ClientCredentialsSpec,
-    EnvSpec,
-    FileSpec,
-    ProviderSpec,
-)
 from flytekitplugins.authagent.context import Context
 from flytekitplugins.authagent.credential import Credential
+from flytekitplugins.authagent.discovery import FlyteServer
+from flytekitplugins.authagent.specs import (
+    AgentSpec,
+    ApiKeySpec,
+    ClientCredentialsSpec,
+    CommandSpec,
+    DeviceSpec,
+    EnvSpec,
+    FileSpec,
+    KeyringSpec,
+    PassthroughSpec,
+    PkceSpec,
+    ProviderSpec,
+    TokenExchangeSpec,
+)
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,14 @@ class Provider(Protocol):
         """
 
 
-def build(spec: ProviderSpec, environ: Mapping[str, str], *, in_pod: bool) -> Provider:
-    """The provider that `spec` describes. Imports what it needs and nothing else."""
+def build(  # noqa: PLR0911 - one for each kind
+    spec: ProviderSpec, environ: Mapping[str, str], *, in_pod: bool, server: FlyteServer | None = None
+) -> Provider:
+    """
+    The provider that `spec` describes, for the Flyte at `server`. Imports what it needs and nothing else.
+
+    Raises `ConfigError` for one that needs a person, where there cannot be one.
+    """
     match spec:
         case EnvSpec():
             from flytekitplugins.authagent.providers.env import EnvProvider
@@ -77,9 +91,29 @@ def build(spec: ProviderSpec, environ: Mapping[str, str], *, in_pod: bool) -> Pr
             from flytekitplugins.authagent.providers.agent import AgentProvider
 
             return AgentProvider(spec.socket, server_uid=spec.server_uid, wait=spec.wait if in_pod else 0)
-        case ClientCredentialsSpec():
-            from flytekitplugins.authagent.providers.client_credentials import (
-                ClientCredentialsProvider,
-            )
+        case CommandSpec():
+            from flytekitplugins.authagent.providers.command import CommandProvider
 
-            return ClientCredentialsProvider(spec, in_pod=in_pod)
+            return CommandProvider(spec)
+        case PassthroughSpec():
+            from flytekitplugins.authagent.providers.passthrough import PassthroughProvider
+
+            return PassthroughProvider()
+        case ApiKeySpec():
+            from flytekitplugins.authagent.providers import api_key
+
+            return api_key.provider(spec, environ, server, in_pod=in_pod)
+        case ClientCredentialsSpec():
+            from flytekitplugins.authagent.providers.client_credentials import ClientCredentialsProvider
+            from flytekitplugins.authagent.providers.oauth_client import OAuthClient
+
+            return ClientCredentialsProvider(OAuthClient(spec, spec.kind, server, in_pod=in_pod))
+        case TokenExchangeSpec():
+            from flytekitplugins.authagent.providers.oauth_client import OAuthClient
+            from flytekitplugins.authagent.providers.token_exchange import TokenExchangeProvider
+
+            return TokenExchangeProvider(spec, OAuthClient(spec, spec.kind, server, in_pod=in_pod))
+        case KeyringSpec() | PkceSpec() | DeviceSpec():
+            from flytekitplugins.authagent.providers import person
+
+            return person.provider(spec, server, in_pod=in_pod)

@@ -1,0 +1,240 @@
+"""
+What a Flyte says about how to authenticate at it: its two anonymous RPCs, each asked once.
+
+Nothing here needs a credential, and nothing of flytekit is imported: the command line asks too.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flytekitplugins.authagent import program, rejection, trust
+from flytekitplugins.authagent.credential import Secret, token
+from flytekitplugins.authagent.endpoint import Endpoint
+from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable, Rejected
+from flytekitplugins.authagent.oauth.discovery import Metadata, from_document
+from flytekitplugins.authagent.oauth.userinfo import Person, person
+
+TIMEOUT = 10.0
+"""Seconds for one RPC. A flyteadmin whose identity provider is down answers after about five."""
+
+MAX_CA_FILE = 1 << 20
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class FlyteServer:
+    """
+    A Flyte, and how to reach it. `skip_verify` takes whatever certificate it shows.
+
+    `proxy_command` prints what a proxy before it wants to see.
+    """
+
+    endpoint: Endpoint
+    insecure: bool = False
+    ca_file: Path | None = None
+    skip_verify: bool = False
+    proxy_command: tuple[str, ...] = field(default=(), repr=False)
+
+    def proxy_authorization(self) -> Secret | None:
+        """The token for the proxy, if there is one. Raises as `program.output`."""
+        if not self.proxy_command:
+            return None
+        return token(program.output(self.proxy_command, timeout=30.0), of=f"the output of {self.proxy_command[0]}")
+
+    def channel(self) -> Any:
+        """A gRPC channel to it; the caller closes it. Raises `ConfigError`, `ProviderUnavailable`."""
+        import grpc
+
+        target = self.endpoint.target
+        if self.insecure:
+            return grpc.insecure_channel(target)
+        if self.skip_verify:
+            certificate, name = _shown_by(self.endpoint)
+            options = [("grpc.ssl_target_name_override", name)]
+            return grpc.secure_channel(target, grpc.ssl_channel_credentials(certificate), options)
+        roots = None
+        if self.ca_file:
+            try:
+                roots = trust.read(self.ca_file, secret=False, limit=MAX_CA_FILE)
+            except FileNotFoundError:
+                raise ConfigError(f"the CA file {self.ca_file} is not there") from None
+        return grpc.secure_channel(target, grpc.ssl_channel_credentials(roots))
+
+    def call(
+        self, method: str, request: Any, stub: Callable[[Any], Any], *, header: tuple[str, Secret] | None = None
+    ) -> Any:
+        """
+        The answer of one RPC, anonymous without a `header`; `None` where the server does not have the RPC, for it has
+        no authentication.
+
+        Raises `ProviderUnavailable` where there is no answer in time, `ProviderError` where something else than a
+        Flyte answers, `Rejected` where it does not take the header.
+        """
+        import grpc
+
+        shown = self.proxy_authorization()
+        metadata = [("proxy-authorization", f"Bearer {shown.reveal()}")] if shown else []
+        if header:
+            metadata.append((header[0], f"Bearer {header[1].reveal()}"))
+        target, channel = self.endpoint.target, self.channel()
+        try:
+            return getattr(stub(channel), method)(request, timeout=TIMEOUT, metadata=metadata)
+        except grpc.RpcError as failed:
+            if failed.code() == grpc.StatusCode.UNIMPLEMENTED and "404" not in (failed.details() or ""):
+                return None
+            if failed.code() == grpc.StatusCode.UNAUTHENTICATED:
+                words = rejection.reason(failed.details() or "")
+                raise Rejected(f"Flyte at {target} takes no such token: {words}", hint=rejection.hint(words)) from None
+            raise _explained(target, failed.code().name, failed.details() or "") from None
+        finally:
+            channel.close()
+
+
+@dataclass(frozen=True)
+class PublicClient:
+    """What a Flyte tells clients that have no configuration of their own. Empty where it does not say."""
+
+    client_id: str = ""
+    redirect_uri: str = ""
+    scopes: tuple[str, ...] = ()
+    header: str = ""
+    audience: str = ""
+
+
+def public_client(server: FlyteServer) -> PublicClient | None:
+    """The public client of `server`; `None` where it has no authentication. Raises as `FlyteServer.call`."""
+    return _once(server, "client", _ask_for_client)
+
+
+def metadata(server: FlyteServer) -> Metadata | None:
+    """The authorization server that `server` trusts; `None` where it has none. Raises as `FlyteServer.call`."""
+    return _once(server, "metadata", _ask_for_metadata)
+
+
+def user_info(server: FlyteServer, header: str, token: Secret) -> Person | None:
+    """
+    Whom `server` takes the bearer of `token` for (IdentityService); `None` where it has no authentication.
+
+    An empty answer means that it takes them for nobody. Raises as `FlyteServer.call`.
+    """
+    from flyteidl.service.identity_pb2 import UserInfoRequest
+    from flyteidl.service.identity_pb2_grpc import IdentityServiceStub
+
+    answer = server.call("UserInfo", UserInfoRequest(), IdentityServiceStub, header=(header, token))
+    if answer is None:
+        return None
+    return person({"sub": answer.subject, "name": answer.name, "email": answer.email})
+
+
+def _ask_for_client(server: FlyteServer) -> PublicClient | None:
+    from flyteidl.service.auth_pb2 import PublicClientAuthConfigRequest
+    from flyteidl.service.auth_pb2_grpc import AuthMetadataServiceStub
+
+    answer = server.call("GetPublicClientConfig", PublicClientAuthConfigRequest(), AuthMetadataServiceStub)
+    if answer is None:
+        return None
+    return PublicClient(
+        answer.client_id,
+        answer.redirect_uri,
+        tuple(answer.scopes),
+        answer.authorization_metadata_key.lower(),
+        answer.audience,
+    )
+
+
+def _ask_for_metadata(server: FlyteServer) -> Metadata | None:
+    from flyteidl.service.auth_pb2 import OAuth2MetadataRequest
+    from flyteidl.service.auth_pb2_grpc import AuthMetadataServiceStub
+
+    answer = server.call("GetOAuth2Metadata", OAuth2MetadataRequest(), AuthMetadataServiceStub)
+    if answer is None:
+        return None
+    found = from_document({f.name: _plain(getattr(answer, f.name)) for f in answer.DESCRIPTOR.fields})
+    if not found.token_endpoint:
+        raise ProviderError(
+            f"Flyte at {server.endpoint.target} names no token endpoint", hint="set issuer or token_endpoint yourself"
+        )
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else list(value) if hasattr(value, "__iter__") else value
+
+
+def _explained(target: str, code: str, details: str) -> ProviderError:
+    where = f"Flyte at {target}"
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        return ProviderError(
+            f"{where} shows a certificate that is not trusted",
+            hint="set caCertFilePath to the CA that issued it; where a proxy intercepts TLS, that is the proxy's",
+        )
+    if "WRONG_VERSION_NUMBER" in details or "HTTP/1.x" in details or "Trying to connect an http1.x server" in details:
+        return ProviderError(
+            f"{where} does not speak TLS, or not gRPC", hint="is it `insecure: true`? Is the port right?"
+        )
+    if "text/html" in details or "404" in details:
+        return ProviderError(
+            f"{where} answered with a web page, not with gRPC", hint="the endpoint, or an ingress before it, is wrong"
+        )
+    if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "RESOURCE_EXHAUSTED"):
+        return ProviderUnavailable(
+            f"{where} does not say how to authenticate: {code}", hint="is the endpoint right, and Flyte up?"
+        )
+    return ProviderError(f"{where} does not say how to authenticate: {code}")
+
+
+def _shown_by(endpoint: Endpoint) -> tuple[bytes, str]:
+    """The certificate that a server shows, to be trusted for this once, and a name that it is for."""
+    import ssl
+
+    try:
+        shown = ssl.get_server_certificate((endpoint.host, endpoint.port or 443), timeout=TIMEOUT)
+    except (OSError, ValueError):
+        raise ProviderUnavailable(f"Flyte at {endpoint.target} shows no certificate") from None
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(shown.encode())
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found = [str(name.value) for name in names]
+    except x509.ExtensionNotFound:
+        found = [str(a.value) for a in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    return shown.encode(), (found or [endpoint.host])[0].replace("*", "any", 1)
+
+
+_known: dict[tuple[FlyteServer, str], Any] = {}
+_locks: dict[tuple[FlyteServer, str], threading.Lock] = {}
+_lock = threading.Lock()
+
+
+def _once(server: FlyteServer, what: str, ask: Callable[[FlyteServer], Answer]) -> Answer:
+    """The answer, asked for by one thread and kept for the process; a failure is not kept."""
+    key = (server, what)
+    with _lock:
+        own = _locks.setdefault(key, threading.Lock())
+    with own:
+        if key not in _known:
+            _known[key] = ask(server)
+        answer: Answer = _known[key]
+        return answer
+
+
+def forget() -> None:
+    """Ask anew."""
+    _known.clear()
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 - a lock that another thread of the parent held would never open
+    _lock = threading.Lock()
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

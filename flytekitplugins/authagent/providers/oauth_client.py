@@ -1,0 +1,206 @@
+"""A client of an authorization server: who it is, where the server is, and what may be asked of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from flytekitplugins.authagent import discovery as flyte
+from flytekitplugins.authagent import trust
+from flytekitplugins.authagent.credential import Credential, Secret
+from flytekitplugins.authagent.discovery import FlyteServer, PublicClient
+from flytekitplugins.authagent.errors import ConfigError, Denied, ProviderError
+from flytekitplugins.authagent.http import Door
+from flytekitplugins.authagent.oauth import discovery
+from flytekitplugins.authagent.oauth.client_authentication import METHODS, Added, Proof
+from flytekitplugins.authagent.oauth.discovery import Metadata
+from flytekitplugins.authagent.oauth.message import Request, Response
+from flytekitplugins.authagent.oauth.target import Target
+from flytekitplugins.authagent.providers import Wanted
+from flytekitplugins.authagent.specs import ClientSpec
+
+MAX_SECRET = 64 * 1024
+"""Bytes of a file with a secret, a key or an assertion."""
+
+
+@dataclass(frozen=True)
+class OAuthClient:
+    """
+    What `spec` describes, completed by what its issuer, or `server` (the Flyte that it is for), says of itself.
+
+    What proves the client is read for each request, so that it can rotate, and is held no longer than that.
+    Everything is asked once; a failure is not remembered.
+    """
+
+    spec: ClientSpec
+    kind: str
+    server: FlyteServer | None = None
+    in_pod: bool = False
+    clock: Callable[[], float] = time.time
+    secret: Secret | None = field(default=None, repr=False)
+    _known: list[Metadata] = field(default_factory=list, init=False, repr=False, compare=False)
+    _asking: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the Flyte that this is for wants tokens at all, as far as it is asked."""
+        return self.spec.is_complete or self.public is not None
+
+    @property
+    def public(self) -> PublicClient | None:
+        """What Flyte tells clients; `None` where it has no authentication. Raises `ConfigError` where none is known."""
+        if self.server is None:
+            raise ConfigError(
+                f"{self.kind} has neither issuer nor token_endpoint, and no Flyte is known that could be asked",
+                hint="set issuer, or say which Flyte: FLYTE_PLATFORM_URL, or endpoint: in the binding",
+            )
+        return flyte.public_client(self.server)
+
+    @property
+    def from_flyte(self) -> PublicClient:
+        """The same, empty where Flyte is not asked."""
+        return (None if self.spec.is_complete else self.public) or PublicClient()
+
+    @property
+    def metadata(self) -> Metadata:
+        """Where the server is: what `spec` says, completed by the issuer's document or by Flyte."""
+        with self._asking:
+            if not self._known:
+                self._known.append(self._discovered().overridden_by(_local(self.spec)))
+            return self._known[0]
+
+    @property
+    def client_id(self) -> str | None:
+        """The client's id; Flyte's own public client where none is configured."""
+        return self.spec.client_id or (None if self.spec.method == "federated" else self.from_flyte.client_id) or None
+
+    @property
+    def door(self) -> Door:
+        """The way to the server."""
+        return Door(
+            timeout=self.spec.timeout,
+            ca_file=self.spec.ca_file,
+            verify=not self.spec.insecure_skip_verify,
+            proxy=self.spec.proxy,
+            proxy_authorization=self.server.proxy_authorization if self.server else None,
+        )
+
+    def authentication(self) -> Added:
+        """What shows the server that it is us. Raises `ConfigError` for a proof that cannot be read."""
+        proof = Proof(
+            self._secret(),
+            audience=self.metadata.issuer or self.metadata.need("token_endpoint"),
+            now=self.clock(),
+            key_id=self.spec.key_id,
+        )
+        return METHODS[self.spec.method](self.client_id, proof)
+
+    def send(self, request: Request) -> Response:
+        """The answer to `request`. Raises as `Door.send`."""
+        return self.door.send(request)
+
+    def target(self, wanted: Wanted) -> Target:
+        """
+        What to ask for: what is wanted may narrow the configuration, never widen it.
+
+        Raises `Denied` for a principal, a client, an audience or a scope that the configuration does not have.
+        """
+        if wanted.subject:
+            raise Denied(
+                f"{self.kind} speaks for {self._whom}, not for {wanted.subject!r}",
+                hint="a token for a person needs a provider that can delegate",
+            )
+        if wanted.client and wanted.client != self.spec.client_id:
+            raise Denied(f"{self.kind} is configured for {self.spec.client_id!r}, not for {wanted.client!r}")
+        audience = self.spec.audience or (self.from_flyte.audience if self.spec.audience_from_flyte else None) or None
+        if wanted.audience and wanted.audience != audience:
+            raise Denied(f"{self.kind} is not configured for the audience {wanted.audience!r}")
+        wider = set(wanted.scopes) - set(self.spec.scopes)
+        if self.spec.scopes and wider:
+            raise Denied(f"{self.kind} is not configured for the scopes {', '.join(sorted(wider))}")
+        return Target(wanted.scopes or self.spec.scopes, audience, self.spec.resource)
+
+    def labelled(self, credential: Credential) -> Credential:
+        """`credential` with the Flyte that it is for, and the header that this wants, where Flyte was asked."""
+        if self.spec.is_complete or self.server is None:
+            return credential
+        return replace(
+            credential,
+            header=credential.header or self.from_flyte.header or None,
+            endpoint=credential.endpoint or self.server.endpoint.target,
+        )
+
+    @property
+    def _whom(self) -> str:
+        return f"its client {self.spec.client_id!r}" if self.spec.client_id else "its client"
+
+    def _secret(self) -> Secret | None:
+        spec = self.spec
+        for name in ("client_secret_file", "private_key_file", "client_assertion_file"):
+            path = getattr(spec, name)
+            if path is not None:
+                return read_secret(path, name, in_pod=self.in_pod)
+        if spec.client_secret_env:
+            text = os.environ.get(spec.client_secret_env, "").strip()
+            if not text:
+                raise ConfigError(f"{spec.client_secret_env}, which should hold the client secret, is not set")
+            return Secret(text)
+        return self.secret
+
+    def _discovered(self) -> Metadata:
+        if self.spec.issuer:
+            return discover(self.spec.issuer, self.door, needed=not self.spec.token_endpoint)
+        if self.spec.token_endpoint:
+            return Metadata()
+        found = flyte.metadata(self.server) if self.public is not None and self.server else None
+        if found is None:
+            raise ProviderError("this Flyte has no authentication, so there is no authorization server to ask")
+        return found
+
+
+def discover(issuer: str, door: Door, *, needed: bool = True) -> Metadata:
+    """
+    What the documents of `issuer` say. Without `needed`, a missing one is as good as an empty one.
+
+    Raises `ProviderError` where there is none, or it speaks for somebody else, and as `Door.send`.
+    """
+    status = 0
+    for request in discovery.requests(issuer):
+        response = door.send(request)
+        if response.status == 200:
+            return discovery.read(issuer, response)
+        status = response.status
+    if not needed:
+        return Metadata(issuer=issuer)
+    raise ProviderError(
+        f"{issuer} has no discovery document (the last answer was {status})",
+        hint="check the issuer, or set token_endpoint instead",
+    )
+
+
+def read_secret(path: Path, name: str, *, in_pod: bool) -> Secret:
+    """The text of a file that holds a secret; `name` is its key. Raises `ConfigError`."""
+    try:
+        text = trust.read(path, secret=not in_pod, limit=MAX_SECRET).decode().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"{name} {path} is not there") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name} {path} is not text") from None
+    if not text:
+        raise ConfigError(f"{name} {path} is empty")
+    return Secret(text)
+
+
+def _local(spec: ClientSpec) -> Metadata:
+    return Metadata(
+        spec.issuer,
+        spec.token_endpoint,
+        spec.authorization_endpoint,
+        spec.device_authorization_endpoint,
+        spec.revocation_endpoint,
+        spec.userinfo_endpoint,
+    )

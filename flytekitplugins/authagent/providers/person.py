@@ -1,0 +1,196 @@
+"""A person's login: kept in the keyring, renewed there, and made anew where a person is there to do so."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+
+from flytekitplugins.authagent import credential as credentials
+from flytekitplugins.authagent import session_store, terminal
+from flytekitplugins.authagent.credential import Credential
+from flytekitplugins.authagent.discovery import FlyteServer
+from flytekitplugins.authagent.errors import ConfigError, Denied
+from flytekitplugins.authagent.oauth import refresh, token_response
+from flytekitplugins.authagent.oauth.client_authentication import METHODS, Proof
+from flytekitplugins.authagent.oauth.target import Target
+from flytekitplugins.authagent.oauth.token_response import Granted
+from flytekitplugins.authagent.providers import Wanted, login
+from flytekitplugins.authagent.providers.oauth_client import OAuthClient
+from flytekitplugins.authagent.session import Session, SessionKey
+from flytekitplugins.authagent.session_store import Enough, SessionStore
+from flytekitplugins.authagent.specs import DeviceSpec, KeyringSpec, PkceSpec
+from flytekitplugins.authagent.terminal import Terminal
+
+logger = logging.getLogger(__name__)
+
+PersonSpec = KeyringSpec | PkceSpec | DeviceSpec
+
+EARLY = 300.0
+"""Seconds before its end from which a login is renewed; half its life for a short one."""
+
+
+@dataclass(frozen=True)
+class PersonProvider:
+    """
+    `keyring`: the login that is there. `pkce` and `device`: that, or a new one.
+
+    Nobody is ever asked in a pod, nor where there is no terminal.
+    """
+
+    spec: PersonSpec
+    client: OAuthClient
+    store: SessionStore = field(repr=False)
+    terminal: Terminal = field(repr=False)
+    in_pod: bool = False
+
+    @property
+    def kind(self) -> str:
+        """See `Provider`."""
+        return self.spec.kind
+
+    @property
+    def absent(self) -> str:
+        """See `Provider`."""
+        if self.in_pod:
+            return "nobody can log in in a pod"
+        where = "" if self.spec.kind == "keyring" or self.terminal.is_there else ", and there is no terminal to do it"
+        return f"nobody is logged in, or the login has ended{where}"
+
+    @property
+    def remedy(self) -> str:
+        """See `Provider`."""
+        return "use a provider such as agent" if self.in_pod else "run `authagent login`"
+
+    def fetch(self, wanted: Wanted, *, min_lifetime: float | None = None) -> Credential | None:
+        """
+        The credential of the login, renewed where it is about to end; `None` where there is none and nobody to ask.
+
+        Raises `Denied` where it does not have what is wanted or a new login is declined, and as
+        `oauth.token_response` and `http` say.
+        """
+        if self.in_pod:
+            return None
+        target = self.client.target(wanted)
+        kept = self.kept(wanted, min_lifetime)
+        if kept is not None:
+            return self._named(kept.credential)
+        if not self.client.spec.is_complete and self.client.server and not self.client.is_needed:
+            return credentials.anonymous(provider=self.kind)
+        if self.spec.kind == "keyring" or not self.terminal.is_there:
+            return None
+        with self.store.exclusively(self.key(wanted)):  # another process may have asked the person already
+            made = self.store.load(self.key(wanted))
+            if made is None or not _enough(min_lifetime)(made.credential, self.client.clock()):
+                made = self.log_in(target, wanted)
+        return self._named(made.credential)
+
+    def kept(self, wanted: Wanted, min_lifetime: float | None = None) -> Session | None:
+        """
+        The login that is there, fresh enough; `None` where there is none, or it has ended.
+
+        Raises `ProviderUnavailable` and `ProviderError` where it cannot be renewed and is not valid any more.
+        """
+        try:
+            return self.store.fresh(
+                self.key(wanted), self._renewed, enough=_enough(min_lifetime), now=self.client.clock
+            )
+        except Denied as ended:
+            logger.info("%s: %s", self.kind, ended)
+            return None
+
+    def log_in(self, target: Target, wanted: Wanted, *, browser: bool = True) -> Session:
+        """
+        A new login, kept for the next time. Without `browser` its address is only shown.
+
+        Raises as `login.by_browser` and `login.by_device`.
+        """
+        scopes = target.scopes or self.client.from_flyte.scopes
+        asked = replace(target, scopes=scopes)
+        if isinstance(self.spec, DeviceSpec):
+            granted = login.by_device(self.client, asked, self.terminal, patience=self.spec.patience)
+        elif isinstance(self.spec, PkceSpec):
+            granted = login.by_browser(
+                self.client,
+                asked,
+                self.terminal,
+                redirect_uri=self.spec.redirect_uri,
+                patience=self.spec.patience,
+                open_browser=browser,
+            )
+        else:
+            raise ConfigError("keyring only keeps logins", hint="use pkce or device")
+        made = self._session(granted)
+        self.store.save(self.key(wanted), made)
+        return made
+
+    def key(self, wanted: Wanted) -> SessionKey:
+        """Under what the login is kept: what was configured and asked, so that finding it needs no network."""
+        where = self.client.server.endpoint.target if self.client.server else self.spec.issuer or ""
+        return SessionKey(where, self.spec.client_id or "", "", wanted.scopes or self.spec.scopes)
+
+    def _session(self, granted: Granted) -> Session:
+        metadata = self.client.metadata
+        return Session(
+            self.client.labelled(granted.credential),
+            granted.refresh_token,
+            granted.refresh_expires_at,
+            issuer=metadata.issuer,
+            token_endpoint=metadata.token_endpoint,
+            revocation_endpoint=metadata.revocation_endpoint,
+            userinfo_endpoint=metadata.userinfo_endpoint,
+            client_id=self.client.client_id or "",
+            audience=self.spec.audience,
+        )
+
+    def _renewed(self, session: Session) -> Session:
+        """The next of `session` (RFC 6749 section 6). A server that gives no new refresh token means the old one."""
+        if session.refresh_token is None:
+            raise Denied("the login has ended", hint=self.remedy)
+        endpoint = session.token_endpoint or self.client.metadata.need("token_endpoint")
+        method = METHODS[self.spec.method]
+        client = (
+            self.client.authentication()
+            if self.spec.method != "none"
+            else method(session.client_id or self.client.client_id, Proof())
+        )
+        sent = refresh.request(endpoint, client, session.refresh_token, Target(resource=self.spec.resource))
+        response = self.client.send(sent)
+        refresh.check(response, sent)
+        granted = token_response.granted(response, sent, now=self.client.clock(), provider=self.kind)
+        fresh, old = granted.credential, session.credential
+        return replace(
+            session,
+            credential=replace(
+                fresh,
+                header=fresh.header or old.header,
+                endpoint=fresh.endpoint or old.endpoint,
+                scopes=fresh.scopes or old.scopes,
+                id_token=fresh.id_token or old.id_token,
+            ),
+            refresh_token=granted.refresh_token or session.refresh_token,
+            refresh_expires_at=granted.refresh_expires_at if granted.refresh_token else session.refresh_expires_at,
+        )
+
+    def _named(self, credential: Credential) -> Credential:
+        return replace(credential, provider=self.kind)
+
+
+def _enough(min_lifetime: float | None) -> Enough:
+    """Whether a credential is good for long enough at a moment: for as long as is asked, else until it is due."""
+
+    def enough(credential: Credential, now: float) -> bool:
+        left = credential.remaining(now)
+        if min_lifetime:
+            return left >= min_lifetime
+        life = EARLY * 2
+        if credential.expires_at is not None and credential.issued_at is not None:
+            life = credential.expires_at - credential.issued_at
+        return left > min(EARLY, life / 2)
+
+    return enough
+
+
+def provider(spec: PersonSpec, server: FlyteServer | None, *, in_pod: bool) -> PersonProvider:
+    """The provider of `spec`, at the terminal of this process, with the keyring of its user."""
+    client = OAuthClient(spec, spec.kind, server, in_pod=in_pod)
+    return PersonProvider(spec, client, session_store.of_user(), terminal.here(), in_pod=in_pod)

@@ -1,0 +1,74 @@
+"""The person at the terminal: what is said to them, and the browser that opens for them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """
+    Where a person can be asked to log in.
+
+    `say` shows them a line, `open` takes them to an address and says whether it could, `ask` gives the line that
+    they type, or `None` where nobody can. Tests, and programs with a window of their own, bring others.
+    """
+
+    say: Callable[[str], None]
+    open: Callable[[str], bool]
+    ask: Callable[[], str | None]
+    is_there: bool = True
+
+
+def here() -> Terminal:
+    """The terminal of this process; not there where its input or its standard error is no terminal."""
+    there = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    return Terminal(_say, _open, _ask, there)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _ask() -> str | None:
+    try:
+        return sys.stdin.readline() or None
+    except (OSError, ValueError):
+        return None
+
+
+def _open(url: str) -> bool:
+    """Open a window of a browser; one that would take over the terminal is not one."""
+    if sys.platform.startswith("linux") and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))):
+        return False
+    import webbrowser
+
+    opened: list[bool] = []
+
+    def open_it() -> None:
+        try:
+            opened.append(webbrowser.open(url, new=1))
+        except (webbrowser.Error, OSError):
+            opened.append(False)
+
+    # A browser that is not running yet may keep the call until it is closed.
+    opening = threading.Thread(target=open_it, name="authagent-browser", daemon=True)
+    opening.start()
+    opening.join(5.0)
+    return opened != [False]
+
+
+def qr_code(text: str) -> str:
+    """`text` as a QR code of block characters, for a phone's camera."""
+    import io
+
+    import segno
+
+    drawn = io.StringIO()
+    segno.make(text, error="l", micro=False).terminal(drawn, compact=True, border=2)
+    return drawn.getvalue().rstrip("\n")
