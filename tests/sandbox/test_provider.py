@@ -176,12 +176,18 @@ def test_a_client_shows_who_it_is_in_one_way_only(provider: Running):
     assert (reply.status, reply.json()["error"]) == (400, "invalid_request")
 
 
-@pytest.mark.parametrize(
-    "grant_type",
-    ["password", "urn:ietf:params:oauth:grant-type:token-exchange", "authorization_code", "§", "client_credentials "],
-)
+@pytest.mark.parametrize("grant_type", ["password", "implicit", "§", "client_credentials "])
 def test_a_grant_that_is_not_offered_is_refused(provider: Running, grant_type):
     reply = provider.ask({"grant_type": grant_type}, basic("batch", provider.secret("batch")))
+
+    assert (reply.status, reply.json()) == (400, {"error": "unsupported_grant_type"})
+
+
+@pytest.mark.parametrize("name", ["token-exchange", "jwt-bearer", "device_code"])
+def test_flyteadmin_knows_none_of_the_later_grants(internal: Running, name):
+    reply = internal.ask(
+        {"grant_type": f"urn:ietf:params:oauth:grant-type:{name}"}, basic("batch", internal.secret("batch"))
+    )
 
     assert (reply.status, reply.json()) == (400, {"error": "unsupported_grant_type"})
 
@@ -393,11 +399,16 @@ def test_the_documents_say_what_works_and_nothing_else(provider: Running, name):
     assert document["issuer"] == provider.issuer.issuer
     assert document["token_endpoint"] == provider.issuer.token_endpoint
     assert document["jwks_uri"] == provider.issuer.jwks_uri
-    assert "authorization_endpoint" not in document
+    assert document["authorization_endpoint"] == provider.issuer.authorization_endpoint
+    assert document["code_challenge_methods_supported"] == ["S256"]
+    endpoints = {key: url for key, url in document.items() if key.endswith("_endpoint")}
+    assert len(endpoints) == {"internal": 2, "external": 6}[provider.posture]
+    for key, url in endpoints.items():
+        assert send("OPTIONS", url).status == 405, key
     for grant in document["grant_types_supported"]:
         error = provider.ask({"grant_type": grant}).json().get("error")
         assert error != "unsupported_grant_type"
-    assert len(document["grant_types_supported"]) == 2
+    assert len(document["grant_types_supported"]) == {"internal": 3, "external": 6}[provider.posture]
 
 
 def test_flyteadmin_advertises_basic_only_though_it_takes_both(internal: Running, external: Running):
@@ -406,7 +417,9 @@ def test_flyteadmin_advertises_basic_only_though_it_takes_both(internal: Running
         return send("GET", where).json()["token_endpoint_auth_methods_supported"]
 
     assert methods(internal) == ["client_secret_basic", "none"]
-    assert methods(external) == ["client_secret_basic", "client_secret_post", "none"]
+    assert methods(external) == [
+        "client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "none",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

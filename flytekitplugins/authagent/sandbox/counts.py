@@ -15,12 +15,29 @@ class Counts:
     the sandbox knows.
     """
 
+    EVENTS = (
+        "sign_ins",  # somebody agreed on the sign-in page, and their browser took a code along
+        "denials",  # somebody did not, there or on the page for devices
+        "codes",  # an authorization code became a token
+        "refreshes",  # a refresh token did
+        "device",  # a device was given a code to show
+        "polls",  # a device asked whether somebody agreed
+        "exchanges",  # a token became another
+        "assertions",  # a JWT became a token
+        "revocations",
+        "introspections",
+        "userinfo",
+        "refused_requests",  # an endpoint beside the token endpoint answered with an error
+    )
+    """What is counted by client beside tokens and RPCs, each a key of the snapshot."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._mints: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
         self._discoveries: Counter[str] = Counter()
         self._rpcs: Counter[tuple[str, str, bool]] = Counter()
+        self._events: Counter[tuple[str, str]] = Counter()
         self._expired = 0
 
     def mint(self, client: str) -> None:
@@ -32,6 +49,11 @@ class Counts:
         """A token request of `client` was answered with an error, spoiled or never answered."""
         with self._lock:
             self._refusals[client] += 1
+
+    def note(self, event: str, client: str) -> None:
+        """One of `EVENTS` happened to `client`."""
+        with self._lock:
+            self._events[event, client] += 1
 
     def discover(self, document: str) -> None:
         """Somebody read a metadata document (`openid-configuration`, `jwks`, ...)."""
@@ -50,6 +72,7 @@ class Counts:
             for counter in (self._mints, self._refusals, self._discoveries):
                 counter.clear()
             self._rpcs.clear()
+            self._events.clear()
             self._expired = 0
 
     def snapshot(self) -> dict[str, Any]:
@@ -58,7 +81,7 @@ class Counts:
 
         `{"mints": {client: n}, "refused_mints": {client: n}, "discoveries": {document: n},
         "rpcs": {method: {"accepted": n, "rejected": n}}, "clients": {client: {method: {...}}},
-        "expired_tokens": n}`
+        "expired_tokens": n}`, and for each of `EVENTS` `{client: n}`.
         """
         with self._lock:
             rpcs: dict[str, dict[str, int]] = {}
@@ -74,4 +97,8 @@ class Counts:
                 "rpcs": rpcs,
                 "clients": clients,
                 "expired_tokens": self._expired,
+                **{event: self._of(event) for event in self.EVENTS},
             }
+
+    def _of(self, event: str) -> dict[str, int]:
+        return {client: n for (one, client), n in sorted(self._events.items()) if one == event}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import InvalidGrantError, InvalidRequestError
+
+from flytekitplugins.authagent.sandbox.client import DEVICE_CODE, JWT_BEARER, TOKEN_EXCHANGE
 
 PUBLIC_URL = "https://flyte.sandbox.example"
 """What an ordinary identity provider calls the Flyte that its tokens are for."""
@@ -15,7 +17,10 @@ PUBLIC_URL = "https://flyte.sandbox.example"
 
 @dataclass(frozen=True)
 class Token:
-    """What a token says, before a dialect spells it. `user` is `None` where the client speaks for itself."""
+    """
+    What a token says, before a dialect spells it. `user` is `None` where the client speaks for itself; `actor` is
+    who acts for the user, as RFC 8693 section 4.1 nests them.
+    """
 
     issuer: str
     audience: str
@@ -25,6 +30,7 @@ class Token:
     issued_at: int
     expires_at: int
     jti: str
+    actor: dict[str, Any] | None = field(default=None)
 
 
 class Dialect(Protocol):
@@ -33,7 +39,12 @@ class Dialect(Protocol):
     token_path: str
     authorization_path: str
     jwks_path: str
+    endpoints: Mapping[str, str]  # its other endpoints: their name in RFC 8414 -> path
+    grant_types: tuple[str, ...]
+    scopes: tuple[str, ...]
     authentication_methods: tuple[str, ...]  # those it advertises
+    names_itself: bool  # in the answers of its authorization endpoint (RFC 9207)
+    assertions: bool  # whether a client may show who it is by a JWT (RFC 7523 section 2.2)
     token_type: str
     typ: str  # of the token's header
     default_scope: str
@@ -56,6 +67,10 @@ class Internal:
     """flyteadmin's own server, as a real one of release 1.16.8 was seen to answer."""
 
     token_path, authorization_path, jwks_path = "/oauth2/token", "/oauth2/authorize", "/oauth2/jwks"
+    endpoints: Mapping[str, str] = {}
+    grant_types: tuple[str, ...] = ("client_credentials", "refresh_token", "authorization_code")
+    scopes: tuple[str, ...] = ("all", "offline")
+    names_itself = assertions = False
     authentication_methods: tuple[str, ...] = ("client_secret_basic",)
     token_type, typ = "bearer", "JWT"
     default_scope = ""
@@ -93,7 +108,21 @@ class External:
     """An ordinary identity provider, which was told to issue the `scp` claim that flyteadmin reads."""
 
     token_path, authorization_path, jwks_path = "/token", "/authorize", "/jwks"
-    authentication_methods: tuple[str, ...] = ("client_secret_basic", "client_secret_post")
+    endpoints: Mapping[str, str] = {
+        "device_authorization_endpoint": "/device_authorization",
+        "revocation_endpoint": "/revoke",
+        "introspection_endpoint": "/introspect",
+        "userinfo_endpoint": "/userinfo",
+    }
+    grant_types: tuple[str, ...] = (*Internal.grant_types, DEVICE_CODE, TOKEN_EXCHANGE, JWT_BEARER)
+    scopes: tuple[str, ...] = ("all", "offline", "offline_access", "openid", "profile", "email")
+    names_itself = assertions = True
+    authentication_methods: tuple[str, ...] = (
+        "client_secret_basic",
+        "client_secret_post",
+        "client_secret_jwt",
+        "private_key_jwt",
+    )
     token_type, typ = "Bearer", "at+jwt"
     default_scope = "all"
     rotates = True
@@ -104,7 +133,7 @@ class External:
 
     def claims(self, token: Token) -> dict[str, Any]:
         """RFC 9068 section 2.2, with `scp` in the place of `scope`."""
-        return {
+        claims: dict[str, Any] = {
             "iss": token.issuer,
             "sub": token.user or token.client_id,
             "aud": token.audience,
@@ -115,6 +144,7 @@ class External:
             "jti": token.jti,
             "scp": list(token.scopes),
         }
+        return claims | ({"act": token.actor} if token.actor else {})
 
     def check(self, form: Mapping[str, str], audience: str) -> None:
         """Flyte is the only application that it serves here (RFC 8707 section 2)."""

@@ -10,13 +10,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Call:
-    """One request. `path` is without its query; headers and body may hold secrets, so neither is in the repr."""
+    """One request. Headers, body and query may hold secrets, so none of them is in the repr."""
 
     method: str
     path: str
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     """By lower-case names."""
     body: bytes = field(default=b"", repr=False)
+    query: str = field(default="", repr=False)
+    """As it was sent, without its question mark; it may hold secrets too."""
     left: Callable[[float], bool] = field(default=lambda seconds: False, repr=False, compare=False)
     """`left(seconds)` waits that long at most, and says whether the client went away or the server stops."""
 

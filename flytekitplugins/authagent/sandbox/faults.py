@@ -10,7 +10,7 @@ from flytekitplugins.authagent.errors import ConfigError
 
 UNTIL_CHANGED = -1
 
-FLAGS = ("expire_now", "reject_rpc", "token_html", "token_hang", "same_token", "no_expires_in")
+FLAGS = ("expire_now", "reject_rpc", "token_html", "token_hang", "same_token", "no_expires_in", "no_interval")
 """Faults that need no value: a bare number is how many answers they spoil."""
 
 VALUES = {"token_delay_ms": 1000, "token_status": 503, "clock_skew_s": 3600}

@@ -130,9 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(*request.args)
         finally:
             self.server.arriving.pop(self.connection, None)
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
-        call = Call(self.command, path, headers, body, self._left)
+        call = Call(self.command, path, headers, body, query, self._left)
         try:
             answer = self.server.answer(call)
         except Exception as broken:

@@ -1,14 +1,21 @@
-"""The OAuth provider's HTTP endpoints: token, keys, and the documents that say where they are."""
+"""The OAuth provider's HTTP endpoints, and the documents that say where they are."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from authlib.oauth2 import OAuth2Error
 
-from flytekitplugins.authagent.sandbox.authorization_server import GRANTS, AuthorizationServer
+from flytekitplugins.authagent.sandbox.authorization_server import AuthorizationServer
+from flytekitplugins.authagent.sandbox.browser import Browsers
 from flytekitplugins.authagent.sandbox.counts import Counts
 from flytekitplugins.authagent.sandbox.dialect import Dialect
+from flytekitplugins.authagent.sandbox.endpoints.authorization import Authorization
+from flytekitplugins.authagent.sandbox.endpoints.device import PAGE_PATH, DeviceAuthorization, DevicePage
+from flytekitplugins.authagent.sandbox.endpoints.introspection import Introspection
+from flytekitplugins.authagent.sandbox.endpoints.revocation import Revocation
+from flytekitplugins.authagent.sandbox.endpoints.userinfo import UserInfo
 from flytekitplugins.authagent.sandbox.exchange import Answer, Call, json_answer
 from flytekitplugins.authagent.sandbox.faults import Faults
 from flytekitplugins.authagent.sandbox.issuer import Issuer
@@ -28,6 +35,8 @@ ANONYMOUS = "anonymous"
 
 DOCUMENTS = ("openid-configuration", "oauth-authorization-server")
 
+_Route = tuple[tuple[str, ...], Callable[[Call], "Answer | None"]]
+
 PAGE = b"<!doctype html><html><title>Sign in</title><body>Please sign in to continue.</body></html>"
 """What a proxy or a login page says where JSON was expected."""
 
@@ -44,6 +53,7 @@ class Provider:
         self.issuer = Issuer(self._server.url, dialect, **settings)
         self._counts, self._faults = counts, faults
         self._authorization_server = AuthorizationServer(self.issuer, counts, faults)
+        self._routes = self._all_routes()
 
     def start(self) -> None:
         """Begin to answer."""
@@ -54,16 +64,59 @@ class Provider:
         self._server.stop()
 
     def _answer(self, call: Call) -> Answer | None:
-        dialect = self.issuer.dialect
-        if call.path == dialect.token_path:
-            return self._token(call) if call.method == "POST" else _only("POST")
-        documents = {f"/.well-known/{name}": name for name in DOCUMENTS} | {dialect.jwks_path: "jwks"}
-        if call.path not in documents:
+        if call.path not in self._routes:
             return json_answer(404, {"error": "not_found"})
-        if call.method != "GET":
-            return _only("GET")
-        self._counts.discover(documents[call.path])
-        return json_answer(200, self._keys() if call.path == dialect.jwks_path else self._metadata())
+        methods, answer = self._routes[call.path]
+        if call.method not in methods:
+            allowed = ", ".join(methods)
+            refusal = {"error": "invalid_request", "error_description": f"use {allowed}"}
+            return json_answer(405, refusal, ("Allow", allowed))
+        return answer(call)
+
+    def _all_routes(self) -> dict[str, _Route]:
+        """Path -> the methods that it takes, and who answers."""
+        server, dialect, browsers = self._authorization_server, self.issuer.dialect, Browsers()
+        routes: dict[str, _Route] = {
+            dialect.token_path: (("POST",), self._token),
+            dialect.authorization_path: (Authorization.METHODS, Authorization(server, browsers)),
+            dialect.jwks_path: (("GET",), self._document("jwks", lambda: self.issuer.keys().as_dict(private=False))),
+            **{f"/.well-known/{name}": (("GET",), self._document(name, self.issuer.metadata)) for name in DOCUMENTS},
+        }
+        if dialect.endpoints:
+            for endpoint in (Revocation, Introspection):
+                path = dialect.endpoints[f"{endpoint.ENDPOINT_NAME}_endpoint"]
+                server.register_endpoint(endpoint)
+                routes[path] = (("POST",), self._endpoint(endpoint.ENDPOINT_NAME, path))
+            routes |= {
+                dialect.endpoints["device_authorization_endpoint"]: (("POST",), DeviceAuthorization(server)),
+                dialect.endpoints["userinfo_endpoint"]: (UserInfo.METHODS, UserInfo(server)),
+                PAGE_PATH: (DevicePage.METHODS, DevicePage(server, browsers)),
+            }
+        return routes
+
+    def _document(self, name: str, content: Callable[[], Any]) -> Callable[[Call], Answer]:
+        def answer(call: Call) -> Answer:
+            self._counts.discover(name)
+            return json_answer(200, content())
+
+        return answer
+
+    def _endpoint(self, name: str, path: str) -> Callable[[Call], Answer]:
+        """An endpoint that authlib walks through, such as revocation."""
+        server: Any = self._authorization_server  # authlib has no types
+
+        def answer(call: Call) -> Answer:
+            try:
+                request = read(call, self.issuer.issuer + path, needs=None)
+            except OAuth2Error as refusal:
+                given: Answer = server.handle_error_response(None, refusal)
+            else:
+                given = server.create_endpoint_response(name, request)
+            if given.status != 200:
+                self._counts.note("refused_requests", ANONYMOUS)
+            return given
+
+        return answer
 
     def _token(self, call: Call) -> Answer | None:
         server: Any = self._authorization_server  # authlib has no types
@@ -96,27 +149,3 @@ class Provider:
         if self._faults.take("token_html"):
             return Answer(200, PAGE, (("Content-Type", "text/html; charset=utf-8"),))
         return None
-
-    def _metadata(self) -> dict[str, Any]:
-        """
-        RFC 8414 section 2, in the place of OpenID Connect's document too.
-
-        It names what this server does today and nothing else, so it has no `authorization_endpoint` yet.
-        """
-        issuer, methods = self.issuer, self.issuer.dialect.authentication_methods
-        return {
-            "issuer": issuer.issuer,
-            "token_endpoint": issuer.token_endpoint,
-            "jwks_uri": issuer.jwks_uri,
-            "grant_types_supported": [grant.GRANT_TYPE for grant in GRANTS],
-            "response_types_supported": [],
-            "scopes_supported": ["all", "offline"],
-            "token_endpoint_auth_methods_supported": [*methods, "none"],
-        }
-
-    def _keys(self) -> Any:
-        return self.issuer.keys().as_dict(private=False)
-
-
-def _only(method: str) -> Answer:
-    return json_answer(405, {"error": "invalid_request", "error_description": f"use {method}"}, ("Allow", method))

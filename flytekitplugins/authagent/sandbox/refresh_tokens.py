@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from authlib.oauth2.rfc6749 import TokenMixin
 
 from flytekitplugins.authagent.sandbox.client import Client
+from flytekitplugins.authagent.sandbox.families import Families, new_family
 
 MAX_TOKENS = 10_000
 """Refresh tokens kept; the oldest is forgotten for a further one, as if it had expired."""
@@ -48,16 +49,18 @@ class RefreshTokens:
     Without, an old token stays good until it expires, as with flyteadmin's own server.
     """
 
-    def __init__(self, *, rotates: bool, lifetime: float) -> None:
-        self.rotates, self.lifetime = rotates, lifetime
+    def __init__(self, families: Families, *, rotates: bool, lifetime: float) -> None:
+        self._families, self.rotates, self.lifetime = families, rotates, lifetime
         self._lock = threading.Lock()
         self._live: OrderedDict[str, RefreshToken] = OrderedDict()
         self._spent: OrderedDict[str, str] = OrderedDict()
 
-    def issue(self, client_id: str, user: str, scope: str, *, now: float, spared: bool = False) -> RefreshToken:
-        """The first token of a sign-in."""
+    def issue(
+        self, client_id: str, user: str, scope: str, *, now: float, family: str = "", spared: bool = False
+    ) -> RefreshToken:
+        """The first token of a sign-in, which is named `family` where it has a name already."""
         token = RefreshToken(
-            _text(), client_id, user, scope, now + self.lifetime, family=secrets.token_hex(8), spared=spared
+            _text(), client_id, user, scope, now + self.lifetime, family=family or new_family(), spared=spared
         )
         with self._lock:
             self._keep(token)
@@ -68,9 +71,15 @@ class RefreshTokens:
         with self._lock:
             family = self._spent.get(text)
             if family is not None:
-                self._revoke(family)
+                self._families.revoke(family)
+        token = self.look(text)
+        return token if token is not None and now < token.expires_at else None
+
+    def look(self, text: str) -> RefreshToken | None:
+        """The token if it was neither used, revoked nor forgotten, expired or not; looking changes nothing."""
+        with self._lock:
             token = self._live.get(text)
-            return token if token is not None and now < token.expires_at else None
+        return None if token is None or self._families.revoked(token.family) else token
 
     def spares(self, text: str) -> bool:
         """Whether it is a token of the sandbox itself, which the faults leave alone."""
@@ -82,7 +91,7 @@ class RefreshTokens:
         """The token that follows `old`, or `None` if somebody else was faster to use it."""
         with self._lock:
             if self.rotates and self._live.pop(old.text, None) is None:
-                self._revoke(old.family)
+                self._families.revoke(old.family)
                 return None
             if self.rotates:
                 self._spent[old.text] = old.family
@@ -94,9 +103,6 @@ class RefreshTokens:
     def _keep(self, token: RefreshToken) -> None:
         self._live[token.text] = token
         _bound(self._live)
-
-    def _revoke(self, family: str) -> None:
-        self._live = OrderedDict((text, token) for text, token in self._live.items() if token.family != family)
 
 
 def _text() -> str:

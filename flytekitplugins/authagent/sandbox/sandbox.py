@@ -14,10 +14,10 @@ from flytekitplugins.authagent.sandbox.control_plane import ControlPlane
 from flytekitplugins.authagent.sandbox.counts import Counts
 from flytekitplugins.authagent.sandbox.dialect import DIALECTS
 from flytekitplugins.authagent.sandbox.faults import Faults
-from flytekitplugins.authagent.sandbox.issuer import USERS
 from flytekitplugins.authagent.sandbox.posture import Posture
 from flytekitplugins.authagent.sandbox.provider import Provider
 from flytekitplugins.authagent.sandbox.user_session import UserSession
+from flytekitplugins.authagent.sandbox.users import USERS
 
 
 class Sandbox:

@@ -1,4 +1,4 @@
-"""Reading what was sent to the token endpoint (RFC 6749 sections 2.3 and 3.2)."""
+"""Reading what was sent to the endpoints (RFC 6749 sections 2.3, 3.1 and 3.2)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from flytekitplugins.authagent.sandbox.exchange import Call
 
 MAX_FIELDS = 64
 
+SEVERAL = ("audience", "resource")
+"""Parameters that may be there more than once (RFC 8693 section 2.1, RFC 8707 section 2)."""
+
+FORM = "application/x-www-form-urlencoded"
+
 
 class TokenRequest(OAuth2Request):  # type: ignore[misc] # authlib has no types
-    """A token request, as authlib reads it."""
+    """A request of an OAuth client, as authlib reads it."""
 
-    def __init__(self, uri: str, form: dict[str, str], authorization: str) -> None:
+    def __init__(self, uri: str, form: dict[str, str], authorization: str = "") -> None:
         super().__init__("POST", uri, headers={"Authorization": authorization} if authorization else {})
         self.payload = BasicOAuth2Payload(form)
 
@@ -36,28 +41,48 @@ class TokenRequest(OAuth2Request):  # type: ignore[misc] # authlib has no types
         return basic[0] if basic else self.form.get("client_id")
 
 
-def read(call: Call, uri: str) -> TokenRequest:
+def read(call: Call, uri: str, *, needs: str | None = "grant_type") -> TokenRequest:
     """
     The request in `call`, which was sent to `uri`.
 
-    Raises `InvalidRequestError` unless it is a form, each of its fields is there once, and its client shows who
-    it is in one way only. Fields without a value count as left out (section 3.2).
+    Raises `InvalidRequestError` unless it is a form, each of its fields is there once, `needs` among them, and its
+    client shows who it is in one way only. Fields without a value count as left out (section 3.2).
     """
-    if call.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
-        raise InvalidRequestError("The body must be application/x-www-form-urlencoded")
-    try:
-        fields = parse_qsl(call.body.decode("ascii"), max_num_fields=MAX_FIELDS, errors="strict")
-    except ValueError:
-        raise InvalidRequestError("The body is not a form of UTF-8 text") from None
-    form = dict(fields)
-    if len(form) < len(fields):
-        raise InvalidRequestError("A parameter is there more than once")
-    if "grant_type" not in form:
-        raise InvalidRequestError("There is no grant_type")
+    form = body(call)
+    if needs and needs not in form:
+        raise InvalidRequestError(f"There is no {needs}")
     authorization = call.headers.get("authorization", "")
-    if authorization and "client_secret" in form:
+    if sum((bool(authorization), "client_secret" in form, "client_assertion" in form)) > 1:
         raise InvalidRequestError("The client shows who it is in two ways")
     return TokenRequest(uri, form, authorization)
+
+
+def body(call: Call) -> dict[str, str]:
+    """The fields of the form in `call`. Raises `InvalidRequestError`."""
+    if call.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise InvalidRequestError(f"The body must be {FORM}")
+    try:
+        return fields(call.body.decode("ascii"))
+    except UnicodeDecodeError:
+        raise InvalidRequestError("The body is not a form of UTF-8 text") from None
+
+
+def fields(encoded: str) -> dict[str, str]:
+    """
+    Form-encoded fields by name. Several values of what may have several are joined by spaces, each once.
+
+    Raises `InvalidRequestError` where another field is there twice, or the text cannot be read.
+    """
+    try:
+        pairs = parse_qsl(encoded, max_num_fields=MAX_FIELDS, errors="strict")
+    except ValueError:
+        raise InvalidRequestError("The body is not a form of UTF-8 text") from None
+    form: dict[str, list[str]] = {}
+    for name, value in pairs:
+        form.setdefault(name, []).append(value)
+    if any(len(values) > 1 for name, values in form.items() if name not in SEVERAL):
+        raise InvalidRequestError("A parameter is there more than once")
+    return {name: " ".join(dict.fromkeys(values)) for name, values in form.items()}
 
 
 def credentials(authorization: str) -> tuple[str, str] | None:

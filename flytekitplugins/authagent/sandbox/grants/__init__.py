@@ -1,0 +1,1 @@
+"""What the token endpoint can do, one grant a file."""

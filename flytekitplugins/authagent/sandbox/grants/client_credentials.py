@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from authlib.oauth2.rfc6749 import grants
 
+from flytekitplugins.authagent.sandbox.grants.client_authentication import CONFIDENTIAL
+
 
 class ClientCredentials(grants.ClientCredentialsGrant):  # type: ignore[misc] # authlib has no types
     """A token of the client itself."""
 
-    TOKEN_ENDPOINT_AUTH_METHODS = ("client_secret_basic", "client_secret_post")
+    TOKEN_ENDPOINT_AUTH_METHODS = CONFIDENTIAL
 
     def validate_requested_scope(self) -> None:
         """Called by authlib once the client is known. Raises `InvalidScopeError`."""

@@ -6,13 +6,14 @@ from typing import Any
 
 from authlib.oauth2.rfc6749 import grants
 
+from flytekitplugins.authagent.sandbox.grants.client_authentication import ANY
 from flytekitplugins.authagent.sandbox.refresh_tokens import RefreshToken
 
 
 class Refresh(grants.RefreshTokenGrant):  # type: ignore[misc] # authlib has no types
     """A further token of somebody who signed in before."""
 
-    TOKEN_ENDPOINT_AUTH_METHODS = ("client_secret_basic", "client_secret_post", "none")
+    TOKEN_ENDPOINT_AUTH_METHODS = ANY
 
     def authenticate_refresh_token(self, refresh_token: str) -> RefreshToken:
         """The token, if it can be used. Raises what the dialect says of one that cannot."""
@@ -33,8 +34,11 @@ class Refresh(grants.RefreshTokenGrant):  # type: ignore[misc] # authlib has no 
         if successor is None:
             raise issuer.dialect.dead_refresh_token()
         wanted = self.request.payload.scope or refresh_token.scope
-        token: dict[str, Any] = self.server.mint(self.request.client, user, wanted, spared=refresh_token.spared)
+        client, family = self.request.client, refresh_token.family
+        token: dict[str, Any] = self.server.mint(client, user, wanted, spared=refresh_token.spared, family=family)
         token["refresh_token"] = successor.text
+        self.server.identify(token, client, user)
+        self.server.counts.note("refreshes", client.id)
         return token
 
     def revoke_old_credential(self, refresh_token: RefreshToken) -> None:

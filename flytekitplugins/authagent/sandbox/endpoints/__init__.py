@@ -1,0 +1,1 @@
+"""The endpoints of the OAuth provider beside the token endpoint, one a file."""
