@@ -68,6 +68,11 @@ class Running:
         """POST `form` to the token endpoint."""
         return send("POST", self.issuer.token_endpoint, urlencode(form), {"Content-Type": FORM, **(headers or {})})
 
+    def ask_at(self, endpoint: str, form: dict[str, str], headers: dict[str, str] | None = None) -> Reply:
+        """POST `form` to another endpoint, by its name in RFC 8414."""
+        url = self.issuer.metadata()[endpoint]
+        return send("POST", url, urlencode(form), {"Content-Type": FORM, **(headers or {})})
+
     def own_token(self, client_id: str = "batch", **more: str) -> Reply:
         """A token of the client itself, by Basic."""
         form = {"grant_type": "client_credentials", **more}
