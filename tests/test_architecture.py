@@ -18,8 +18,8 @@ LAYERS = [
     {"default_order"},
     {"agent", "resolve"},
     {"flyte", "failed_call", "passthrough_client"},
-    {"task", "bound_parameters"},
-    {"authenticator", "task_remote"},
+    {"task", "bound_parameters", "user_info"},
+    {"authenticator", "task_remote", "identity"},
     {"handle"},
     {"bind", "remote"},
     {"abort_children", "abort_orphans"},
@@ -33,7 +33,8 @@ HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 TASK_SIDE = {
     "abort_children", "abort_orphans", "auto_binding", "authenticator", "bind", "bound_parameters", "eager_workflow",
-    "failed_call", "flyte", "handle", "passthrough_client", "recoverable", "remote", "sandbox", "task", "task_remote",
+    "failed_call", "flyte", "handle", "identity", "passthrough_client", "recoverable", "remote", "sandbox", "task",
+    "task_remote", "testing", "user_info",
 }  # fmt: skip
 """Who may know flytekit."""
 

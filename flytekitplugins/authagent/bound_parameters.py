@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from flytekit.remote import FlyteRemote
 
     from flytekitplugins.authagent.handle import Handle
+    from flytekitplugins.authagent.identity import Identity
+
+_ADDED = ("remote", "identity", "tokens")
 
 
 class Tokens(Mapping[str, str]):
@@ -34,12 +37,13 @@ class Tokens(Mapping[str, str]):
 
 class BoundParameters(ExecutionParameters):  # type: ignore[misc] # flytekit has no types
     """
-    The same parameters (it shares their very state), seen through a class that has `remote` and `tokens`.
+    The same parameters (it shares their very state), seen through a class that has `remote`, `identity` and `tokens`.
 
     flytekit's builders make plain parameters of it again, so nothing of ours reaches a child task.
     """
 
     __slots__ = ("_handle",)
+    _handle: Handle
 
     def __init__(self) -> None:
         raise TypeError("use BoundParameters.of(...)")
@@ -62,6 +66,15 @@ class BoundParameters(ExecutionParameters):  # type: ignore[misc] # flytekit has
         return self._handle.remote()
 
     @property
+    def identity(self) -> Identity:
+        """
+        Who launched this execution, and whom it runs as, each with its source. Nothing of it is authorisation.
+
+        The first use asks Flyte, and raises as `remote` where that cannot be done; what is merely not known is empty.
+        """
+        return self._handle.identity()
+
+    @property
     def tokens(self) -> Tokens:
         """The further tokens that `AuthAgent(tokens=...)` declares."""
         return Tokens(self._handle)
@@ -69,10 +82,10 @@ class BoundParameters(ExecutionParameters):  # type: ignore[misc] # flytekit has
     def __getattr__(self, name: str) -> Any:
         # Reached by `get("remote")`, and by a property that raised AttributeError: the latter would be reported
         # as "not available", so the handle never lets one out.
-        if name.lower() in ("remote", "tokens"):
+        if name.lower() in _ADDED:
             return getattr(type(self), name.lower()).__get__(self)
         return super().__getattr__(name)
 
     def has_attr(self, name: str) -> bool:
         """As flytekit's, and true for what this class adds."""
-        return name.lower() in ("remote", "tokens") or bool(super().has_attr(name))
+        return name.lower() in _ADDED or bool(super().has_attr(name))

@@ -15,12 +15,15 @@ from flytekit.core.context_manager import ExecutionParameters
 from flytekit.models.security import SecurityContext
 
 from flytekitplugins.authagent.context import Context, RunAs, from_environment
-from flytekitplugins.authagent.errors import AuthAgentError, ConfigError
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, NoCredential
 from flytekitplugins.authagent.recoverable import for_flyte
 from flytekitplugins.authagent.task import AuthAgent, TokenRequest, selectors
 
 if TYPE_CHECKING:
     from flytekit.remote import FlyteRemote
+
+    from flytekitplugins.authagent.credential import Credential
+    from flytekitplugins.authagent.identity import Identity
 
 
 def _undeclared() -> SecurityContext | None:
@@ -29,7 +32,7 @@ def _undeclared() -> SecurityContext | None:
 
 class Handle:
     """
-    The remote and the tokens of one run of one bound function.
+    The remote, the identity and the tokens of one run of one bound function.
 
     Thread-safe, and good in processes forked from here. What costs anything (configuration, providers, clients)
     is imported on first use: a task that never touches its remote does not pay for it.
@@ -45,8 +48,10 @@ class Handle:
         self._parameters = parameters
         self._security_context = security_context
         self._remote: FlyteRemote | None = None
+        self._identity: Identity | None = None
         self._closed = False
         self._lock = threading.RLock()
+        self._identity_lock = threading.Lock()  # its own: finding out takes RPCs, and the remote must not wait
         _handles.add(self)
 
     def __enter__(self) -> Handle:
@@ -70,17 +75,23 @@ class Handle:
         with self._lock, _flytes_errors():
             self._check_open()
             if self._remote is None:
-                from flytekitplugins.authagent import task_remote
-
-                self._remote = task_remote.build(self.config, self.context, self._parameters)
+                self._remote = self._build_remote()
             return self._remote
+
+    def identity(self) -> Identity:
+        """
+        Who launched this execution; the first use asks Flyte. Raises as `remote`, and where Flyte cannot be asked.
+        """
+        with self._identity_lock, _flytes_errors():
+            self._check_open()
+            if self._identity is None:
+                self._identity = self._find_identity()
+            return self._identity
 
     def prefetch(self) -> None:
         """Obtain the credential now, without any RPC. Raises as `remote`."""
         with _flytes_errors():
-            from flytekitplugins.authagent import task_remote
-
-            task_remote.resolved(self.config, self.context)
+            self._credential()
 
     def token(self, name: str) -> str:
         """A fresh token for the request called `name`. Raises as `remote`, and for a name that is not declared."""
@@ -92,9 +103,7 @@ class Handle:
                     f"no token {name!r} is declared; declared are {', '.join(self.token_requests) or 'none'}",
                     hint='declare it: AuthAgent(tokens={"...": TokenRequest(audience="...")})',
                 )
-            from flytekitplugins.authagent import task_remote
-
-            return task_remote.token(self.config, self.context, request)
+            return self._token(name, request)
 
     def close(self) -> None:
         """Nothing comes out of here any more."""
@@ -125,12 +134,41 @@ class Handle:
         seen = from_environment(os.environ)
         return Context(seen.project, seen.domain, seen.execution, seen.task, run_as)
 
+    # What is behind all this, one method each: `testing` has others for tests that must not reach anybody.
+
+    def _build_remote(self) -> FlyteRemote:
+        from flytekitplugins.authagent import task_remote
+
+        return task_remote.build(self.config, self.context, self._parameters)
+
+    def _find_identity(self) -> Identity:
+        from flytekitplugins.authagent import identity
+
+        return identity.find(self.context, self.remote, self._own_credential)
+
+    def _credential(self) -> Credential:
+        from flytekitplugins.authagent import task_remote
+
+        return task_remote.resolved(self.config, self.context).source.get()
+
+    def _own_credential(self) -> Credential | None:
+        """`None` where flytekit authenticates by its own means."""
+        try:
+            return self._credential()
+        except NoCredential:
+            return None
+
+    def _token(self, _name: str, request: TokenRequest) -> str:
+        from flytekitplugins.authagent import task_remote
+
+        return task_remote.token(self.config, self.context, request)
+
     def _check_open(self) -> None:
         if self._closed:
             raise ConfigError("the task whose remote this was has ended", hint="use it while the task runs")
 
     def _forked(self) -> None:
-        self._lock = threading.RLock()
+        self._lock, self._identity_lock = threading.RLock(), threading.Lock()
         self._remote = None  # its connections are the parent's
 
 
