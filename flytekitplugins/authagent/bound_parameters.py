@@ -79,12 +79,12 @@ class BoundParameters(ExecutionParameters):  # type: ignore[misc] # flytekit has
         """The further tokens that `AuthAgent(tokens=...)` declares."""
         return Tokens(self._handle)
 
-    def __getattr__(self, name: str) -> Any:
-        # Reached by `get("remote")`, and by a property that raised AttributeError: the latter would be reported
-        # as "not available", so the handle never lets one out.
-        if name.lower() in _ADDED:
-            return getattr(type(self), name.lower()).__get__(self)
-        return super().__getattr__(name)
+    def __getattr__(self, attr_name: str) -> Any:
+        # Reached by `get("remote")`, which passes the name by keyword, and by a property that raised AttributeError:
+        # the latter would be reported as "not available", so the handle never lets one out.
+        if attr_name.lower() in _ADDED:
+            return getattr(type(self), attr_name.lower()).__get__(self)
+        return super().__getattr__(attr_name)
 
     def has_attr(self, name: str) -> bool:
         """As flytekit's, and true for what this class adds."""
