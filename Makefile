@@ -1,20 +1,29 @@
 # make demo   the main job, on an embedded Flyte: tasks call it with credentials that came through the agent
 # make test   everything: lint, types, tests
+# make peers  real identity providers, a browser and a proxy, for the tests that need them (tests/identity/)
 #
-# Both make their own virtual environment in .venv, from requirements/lock.txt.
+# All make their own virtual environment in .venv, from requirements/lock.txt; the peers go to .peers.
+# With AUTHAGENT_REQUIRE_PEERS=1 `make test` installs the peers first, and a missing one is a failure.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints requirements/lock.txt --build-constraints requirements/lock.txt
 TESTS  ?= tests
+PEERS  := .peers
 
-.PHONY: demo test lint types unit bench lock clean
+.PHONY: demo test peers without-peers lint types unit bench lock clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python demo/story.py
 
-test: lint types unit
+test: $(if $(filter 1,$(AUTHAGENT_REQUIRE_PEERS)),peers,without-peers) lint types unit
+
+peers: $(VENV)/peers.stamp
+	sh requirements/peers/install.sh $(BIN)/python $(PEERS)
+
+without-peers:
+	@test -d $(PEERS) || echo "NO PEERS HERE: tests against real identity providers will be skipped; 'make peers' installs them"
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
@@ -44,9 +53,14 @@ $(VENV)/test.stamp: $(VENV)/demo.stamp requirements/test.in
 	$(UV) --requirements requirements/test.in
 	touch $@
 
+$(VENV)/peers.stamp: $(VENV)/test.stamp requirements/peers/python.in
+	$(UV) --requirements requirements/peers/python.in
+	touch $@
+
 lock: $(VENV)/bin/uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-		--all-extras --custom-compile-command 'make lock' requirements/test.in setup.cfg --output-file requirements/lock.txt
+		--all-extras --custom-compile-command 'make lock' requirements/test.in requirements/peers/python.in setup.cfg \
+		--output-file requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(PEERS) build dist
