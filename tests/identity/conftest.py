@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import keycloak as keycloak_peer
 import oidc_provider as npm
 import pytest
 from identity_provider import IdentityProvider
@@ -26,4 +27,11 @@ def kubernetes() -> Iterator[KubernetesIssuer]:
 def oidc_provider(kubernetes: KubernetesIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdentityProvider]:
     """npm's oidc-provider."""
     with npm.oidc_provider(tmp_path_factory.mktemp("oidc-provider"), trusted=[kubernetes.url]) as provider:
+        yield provider
+
+
+@pytest.fixture(scope="session")
+def keycloak(kubernetes: KubernetesIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdentityProvider]:
+    """Keycloak; only for test_keycloak.py, see above."""
+    with keycloak_peer.keycloak(tmp_path_factory.mktemp("keycloak"), cluster=kubernetes.url) as provider:
         yield provider

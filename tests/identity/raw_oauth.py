@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import secrets
 import time
 import uuid
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import parse_qs, quote_plus, urlencode, urlsplit
 
 import requests
 from identity_provider import Client, IdentityProvider
@@ -64,3 +67,37 @@ def claims(provider: IdentityProvider, access_token: str) -> dict[str, Any]:
         decoded.claims
     )
     return dict(decoded.claims)
+
+
+@dataclass(frozen=True)
+class CodeRequest:
+    """An authorization request with PKCE (RFC 7636): where a browser goes, and what redeems the code that it gets."""
+
+    url: str
+    client: Client
+    redirect: str
+    state: str
+    verifier: str = field(repr=False)
+
+    def redeem(self, provider: IdentityProvider, returned: str) -> requests.Response:
+        """Exchange the code in `returned`, the URL that the browser was sent to."""
+        query = {name: values[0] for name, values in parse_qs(urlsplit(returned).query).items()}
+        assert query.get("state") == self.state, query
+        form = {"code": query["code"], "redirect_uri": self.redirect, "code_verifier": self.verifier}
+        return token(provider, self.client, grant_type="authorization_code", **form)
+
+
+def code_request(provider: IdentityProvider, client: Client, *, redirect: str, scope: str) -> CodeRequest:
+    """A login for `client`, which is to end at `redirect`."""
+    verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(16)
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    query = {
+        "response_type": "code",
+        "client_id": client.id,
+        "redirect_uri": redirect,
+        "scope": scope,
+        "state": state,
+        "code_challenge": challenge,
+        "code_challenge_method": "S256",
+    }
+    return CodeRequest(f"{provider.authorization_endpoint}?{urlencode(query)}", client, redirect, state, verifier)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import raw_oauth
+import requests
 from identity_provider import FLYTE, IdentityProvider
 from kubernetes_issuer import KubernetesIssuer
-from oidc_provider import EXCHANGE, JWT_BEARER, OPAQUE
+from login_pages import Visitor
+from oidc_provider import DEVICE_CODE, EXCHANGE, JWT_BEARER, OPAQUE
 
 pytestmark = pytest.mark.peer
 
@@ -102,3 +104,50 @@ def test_a_device_is_not_told_an_interval(oidc_provider: IdentityProvider) -> No
 
     assert "interval" not in answer
     assert answer["verification_uri_complete"].startswith(oidc_provider.issuer)
+
+
+def test_a_login_over_http_gives_a_token_that_refreshes_once(oidc_provider: IdentityProvider) -> None:
+    visitor, client = Visitor(oidc_provider.users["alice"]), oidc_provider.clients["app"]
+    redirect = "http://127.0.0.1:53593/callback"
+    request = raw_oauth.code_request(oidc_provider, client, redirect=redirect, scope="openid all")
+
+    answer = request.redeem(oidc_provider, visitor.approve(request.url, redirect=redirect))
+    assert answer.status_code == 200, answer.text
+    old = {"grant_type": "refresh_token", "refresh_token": answer.json()["refresh_token"]}
+    refreshed = raw_oauth.token(oidc_provider, client, **old)
+    again = raw_oauth.token(oidc_provider, client, **old)
+
+    claims = raw_oauth.claims(oidc_provider, refreshed.json()["access_token"])
+    assert (claims["sub"], claims["scp"], claims["aud"]) == ("alice", ["all"], FLYTE)
+    assert refreshed.json()["refresh_token"] != old["refresh_token"]
+    assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
+
+
+def test_userinfo_is_for_the_profile_client(oidc_provider: IdentityProvider) -> None:
+    visitor, client = Visitor(oidc_provider.users["alice"]), oidc_provider.clients["profile"]
+    redirect = "http://127.0.0.1:53593/callback"
+    request = raw_oauth.code_request(oidc_provider, client, redirect=redirect, scope="openid profile")
+
+    answer = request.redeem(oidc_provider, visitor.approve(request.url, redirect=redirect)).json()
+    bearer = {"Authorization": f"Bearer {answer['access_token']}"}
+    said = requests.get(oidc_provider.userinfo_endpoint, headers=bearer, timeout=10)
+
+    assert said.json() == {"sub": "alice", "name": "alice", "preferred_username": "alice"}
+
+
+@pytest.mark.parametrize(("deny", "error"), [(False, None), (True, "access_denied")])
+def test_a_device_is_approved_or_denied_over_http(
+    oidc_provider: IdentityProvider, deny: bool, error: str | None
+) -> None:
+    client = oidc_provider.clients["device"]
+    form = {"client_id": client.id, "scope": "all"}
+    device = raw_oauth.post(oidc_provider.device_authorization_endpoint, form).json()
+    poll = {"grant_type": DEVICE_CODE, "device_code": device["device_code"]}
+
+    before = raw_oauth.token(oidc_provider, client, **poll)
+    Visitor(oidc_provider.users["alice"]).approve(device["verification_uri_complete"], deny=deny)
+    after = raw_oauth.token(oidc_provider, client, **poll)
+
+    assert (before.status_code, before.json()["error"]) == (400, "authorization_pending")
+    assert after.json().get("error") == error
+    assert ("refresh_token" in after.json()) is not deny
