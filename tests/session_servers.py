@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import urllib.parse
 import urllib.request
@@ -70,6 +71,13 @@ class FileKeyring(KeyringBackend):
             time.sleep(3600)
         if method in self.refuses:
             raise self.refuses[method]
+
+
+class HomeKeyring(FileKeyring):
+    """For commands: PYTHON_KEYRING_BACKEND=session_servers.HomeKeyring."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(os.environ["HOME"]) / "keyring")
 
 
 @dataclass

@@ -17,6 +17,7 @@ LAYERS = [
     {"binding", "providers"},
     {"default_order"},
     {"agent", "resolve"},
+    {"diagnosis"},
     {"flyte", "failed_call", "passthrough_client"},
     {"task", "bound_parameters", "user_info"},
     {"authenticator", "task_remote", "identity"},

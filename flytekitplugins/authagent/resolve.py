@@ -28,6 +28,7 @@ class Asked:
 
     `endpoint` is the Flyte that the code names, `configured` the one of the Flyte configuration (environment or
     file), which a binding may overrule. `insecure`: whether that one speaks plaintext, where the code says so.
+    `interactive`: whether somebody at the terminal may be asked to log in.
     """
 
     context: Context = Context()
@@ -37,6 +38,7 @@ class Asked:
     insecure: bool | None = None
     audience: str | None = None
     scopes: tuple[str, ...] = ()
+    interactive: bool = True
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,8 @@ def _candidate(
     server = None
     if isinstance(spec, ApiKeySpec | ServerSpec):
         server = flyte_server(asked, binding, environ)
-    return _Candidate(providers.build(spec, environ, in_pod=settings.in_pod, server=server), spec, binding)
+    provider = providers.build(spec, environ, in_pod=settings.in_pod, server=server, interactive=asked.interactive)
+    return _Candidate(provider, spec, binding)
 
 
 def flyte_server(asked: Asked, binding: Binding | None, environ: Mapping[str, str]) -> FlyteServer | None:
@@ -237,6 +240,7 @@ def _key(asked: Asked, candidate: _Candidate) -> object:
         wanted.audience,
         tuple(sorted(wanted.scopes)),
         asker,
+        asked.interactive,
     )
 
 

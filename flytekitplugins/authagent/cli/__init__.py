@@ -8,6 +8,11 @@ import sys
 
 COMMANDS = {
     "token": "print one fresh access token",
+    "login": "log in, once for all your programs",
+    "logout": "end the login, here and at the identity provider",
+    "whoami": "say for whom the credential speaks",
+    "status": "say which provider serves this place, and until when",
+    "doctor": "find out what is wrong, and what to do about it",
     "serve": "run the auth agent",
     "sandbox": "run an embedded Flyte, for demos and tests",
 }

@@ -116,6 +116,7 @@ def run(arguments: "list[str]") -> int:
 
     from flytekitplugins.authagent import config
     from flytekitplugins.authagent.context import from_environment
+    from flytekitplugins.authagent.errors import NoCredential
     from flytekitplugins.authagent.resolve import Asked, resolve
 
     parser = argparse.ArgumentParser(
@@ -135,5 +136,7 @@ def run(arguments: "list[str]") -> int:
     )
     resolution = resolve(asked, config.load(os.environ), os.environ, timeout=PATIENCE)
     credential = resolution.source.get(min_lifetime=options.min_lifetime, timeout=PATIENCE)
+    if credential.is_anonymous:
+        raise NoCredential("this Flyte has no authentication, so there is no token", hint="call it without one")
     sys.stdout.write(resolution.check(credential).token.reveal() + "\n")
     return 0

@@ -71,12 +71,17 @@ class Provider(Protocol):
 
 
 def build(  # noqa: PLR0911 - one for each kind
-    spec: ProviderSpec, environ: Mapping[str, str], *, in_pod: bool, server: FlyteServer | None = None
+    spec: ProviderSpec,
+    environ: Mapping[str, str],
+    *,
+    in_pod: bool,
+    server: FlyteServer | None = None,
+    interactive: bool = True,
 ) -> Provider:
     """
     The provider that `spec` describes, for the Flyte at `server`. Imports what it needs and nothing else.
 
-    Raises `ConfigError` for one that needs a person, where there cannot be one.
+    `interactive`: whether it may ask the person at the terminal, if there is one.
     """
     match spec:
         case EnvSpec():
@@ -116,4 +121,4 @@ def build(  # noqa: PLR0911 - one for each kind
         case KeyringSpec() | PkceSpec() | DeviceSpec():
             from flytekitplugins.authagent.providers import person
 
-            return person.provider(spec, server, in_pod=in_pod)
+            return person.provider(spec, server, in_pod=in_pod, interactive=interactive)

@@ -190,7 +190,10 @@ def _enough(min_lifetime: float | None) -> Enough:
     return enough
 
 
-def provider(spec: PersonSpec, server: FlyteServer | None, *, in_pod: bool) -> PersonProvider:
+def provider(spec: PersonSpec, server: FlyteServer | None, *, in_pod: bool, interactive: bool = True) -> PersonProvider:
     """The provider of `spec`, at the terminal of this process, with the keyring of its user."""
     client = OAuthClient(spec, spec.kind, server, in_pod=in_pod)
-    return PersonProvider(spec, client, session_store.of_user(), terminal.here(), in_pod=in_pod)
+    shown = terminal.here()
+    if not interactive:
+        shown = replace(shown, is_there=False)
+    return PersonProvider(spec, client, session_store.of_user(), shown, in_pod=in_pod)

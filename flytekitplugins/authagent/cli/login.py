@@ -1,0 +1,74 @@
+"""`authagent login`: a person logs in once, and every program of theirs on this machine is served by it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from flytekitplugins.authagent.cli import person
+from flytekitplugins.authagent.cli.shown import ends, print_facts
+from flytekitplugins.authagent.credential import claims
+from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.oauth import userinfo
+from flytekitplugins.authagent.providers import Wanted
+from flytekitplugins.authagent.providers.person import PersonProvider
+from flytekitplugins.authagent.session import Session
+
+
+def run(arguments: list[str]) -> int:
+    """Log in, keep it, and say who that is. Raises our errors."""
+    options = _parser().parse_args(arguments)
+    kind = "device" if options.device else "pkce" if options.browser else None
+    provider = person.provider(options.endpoint, kind=kind, patience=options.timeout)
+    if provider.in_pod:
+        raise ConfigError("nobody can log in in a pod", hint="there, use a provider such as agent")
+    if not provider.terminal.is_there:
+        raise ConfigError("a login needs a terminal", hint="run this where you can see it and type")
+    wanted = Wanted(scopes=tuple(options.scope))
+    if not provider.client.is_needed:
+        print_facts({"flyte": _flyte(provider), "login": None}, as_json=options.json)
+        provider.terminal.say(f"Flyte at {_flyte(provider)} has no authentication: there is nothing to log in to.")
+        return 0
+    with provider.store.exclusively(provider.key(wanted)):
+        session = provider.log_in(provider.client.target(wanted), wanted, browser=not options.no_browser)
+    print_facts(_facts(provider, session, options.json), as_json=options.json)
+    return 0
+
+
+def _facts(provider: PersonProvider, session: Session, as_json: bool) -> dict[str, object]:
+    who = userinfo.person(claims(session.credential.id_token or session.credential.token))
+    return {
+        "flyte": _flyte(provider),
+        "subject": who.subject,
+        "name": who.name,
+        "email": who.email,
+        "scopes": list(session.credential.scopes),
+        "expires_at": ends(session.credential, time.time(), as_json=as_json),
+        "renewable": session.refresh_token is not None if as_json else _renewable(session),
+    }
+
+
+def _renewable(session: Session) -> str:
+    if session.refresh_token is not None:
+        return "yes, without you"
+    return "no: ask for the scope offline_access (or offline) to be given a refresh token"
+
+
+def _flyte(provider: PersonProvider) -> str | None:
+    return provider.client.server.endpoint.target if provider.client.server else None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="authagent login",
+        description="Log in once, with a browser; the login is kept in the keyring and renewed for all your programs.",
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--browser", action="store_true", help="with a browser on this machine (code and PKCE)")
+    how.add_argument("--device", action="store_true", help="with a browser on any machine, by a code")
+    parser.add_argument("--no-browser", action="store_true", help="only show the address, and take a pasted answer")
+    parser.add_argument("--endpoint", metavar="E", help="the Flyte to log in to, where it is not the configured one")
+    parser.add_argument("--scope", action="append", default=[], metavar="S", help="a scope to ask for; may be repeated")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait for you (300)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser

@@ -1,0 +1,67 @@
+"""`authagent status`: which provider serves this place, from where, and until when; never the token."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from typing import Any
+
+from flytekitplugins.authagent import config, flyte_config
+from flytekitplugins.authagent.cli.shown import ends, print_facts
+from flytekitplugins.authagent.cli.whoami import scopes
+from flytekitplugins.authagent.context import from_environment
+from flytekitplugins.authagent.errors import AuthAgentError, NoCredential
+from flytekitplugins.authagent.resolve import Asked, resolve
+
+
+def run(arguments: list[str]) -> int:
+    """Print how things stand; the exit code is the one that `authagent token` would end with."""
+    parser = argparse.ArgumentParser(
+        prog="authagent status", description="Say which provider serves this place, from where, and until when."
+    )
+    parser.add_argument("--endpoint", metavar="E", help="ask for this Flyte, where it is not the configured one")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    facts, status = _facts(options.endpoint, as_json=options.json)
+    print_facts(facts, as_json=options.json)
+    return status
+
+
+def _facts(endpoint: str | None, *, as_json: bool) -> tuple[dict[str, Any], int]:
+    settings = config.load(os.environ)
+    flyte = flyte_config.load(os.environ)
+    facts: dict[str, Any] = {
+        "provider": None,
+        "chosen_by": _chosen_by(settings),
+        "flyte": endpoint or flyte.admin.endpoint,
+        "flyte_from": "--endpoint" if endpoint else flyte.said.get("endpoint"),
+        "scopes": [],
+        "expires_at": None,
+        "header": None,
+        "in_pod": settings.in_pod if as_json else ("yes" if settings.in_pod else "no"),
+        "error": None,
+        "hint": None,
+    }
+    asked = Asked(context=from_environment(os.environ), endpoint=endpoint, interactive=False)
+    try:
+        resolution = resolve(asked, settings, os.environ, timeout=10.0)
+        credential = resolution.check(resolution.source.get())
+    except AuthAgentError as error:
+        if isinstance(error, NoCredential):
+            facts["provider"] = None if as_json else "none"
+        return facts | {"error": str(error.args[0]), "hint": error.hint or None}, error.exit_code
+    facts["provider"] = resolution.provider
+    facts["flyte"] = resolution.endpoint.target if resolution.endpoint else facts["flyte"]
+    if credential.is_anonymous:
+        return facts | {"error": None, "expires_at": None if as_json else "this Flyte has no authentication"}, 0
+    facts["scopes"] = scopes(credential)
+    facts["expires_at"] = ends(credential, time.time(), as_json=as_json)
+    facts["header"] = resolution.header or credential.header
+    return facts, 0
+
+
+def _chosen_by(settings: config.Settings) -> str:
+    if settings.pinned:
+        return "AUTHAGENT_PROVIDER"
+    return f"the bindings of {settings.source}" if settings.bindings is not None else "the default order"

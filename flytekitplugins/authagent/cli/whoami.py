@@ -1,0 +1,138 @@
+"""`authagent whoami`: for whom the credential of this place speaks, as Flyte or the identity provider sees it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import dataclass
+
+from flytekitplugins.authagent import config, discovery
+from flytekitplugins.authagent.cli import person
+from flytekitplugins.authagent.cli.shown import ends, print_facts
+from flytekitplugins.authagent.context import from_environment
+from flytekitplugins.authagent.credential import Credential, claims
+from flytekitplugins.authagent.discovery import FlyteServer
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, ProviderUnavailable
+from flytekitplugins.authagent.oauth import userinfo
+from flytekitplugins.authagent.oauth.userinfo import Person
+from flytekitplugins.authagent.providers import Wanted
+from flytekitplugins.authagent.resolve import Asked, Resolution, flyte_server, resolve
+
+
+@dataclass(frozen=True)
+class Known:
+    """A person, and who says so: `flyte`, or `claims`, which nobody has checked."""
+
+    person: Person
+    source: str
+
+
+def run(arguments: list[str]) -> int:
+    """Print who that is. Raises our errors."""
+    parser = argparse.ArgumentParser(
+        prog="authagent whoami", description="Say for whom the credential that is used here speaks; never the token."
+    )
+    parser.add_argument("--endpoint", metavar="E", help="the Flyte to ask, where it is not the configured one")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    asked = Asked(context=from_environment(os.environ), endpoint=options.endpoint, interactive=False)
+    resolution = resolve(asked, config.load(os.environ), os.environ)
+    credential = resolution.check(resolution.source.get())
+    server = server_of(resolution, asked)
+    known = known_person(resolution, credential, server)
+    if known.person.name is None:
+        known = _with_userinfo(known, resolution, credential, options.endpoint)
+    print_facts(
+        {
+            "name": known.person.name,
+            "subject": known.person.subject,
+            "email": known.person.email,
+            "scopes": scopes(credential),
+            "expires_at": ends(credential, time.time(), as_json=options.json),
+            "flyte": server.endpoint.target if server else None,
+            "provider": resolution.provider,
+            "source": known.source,
+        },
+        as_json=options.json,
+    )
+    return 0
+
+
+def _with_userinfo(known: Known, resolution: Resolution, credential: Credential, endpoint: str | None) -> Known:
+    """A name, where the login has an issuer that can be asked for it (OpenID Connect Core section 5.3)."""
+    if resolution.provider not in ("keyring", "pkce", "device"):
+        return known
+    provider = person.provider(endpoint, kind="pkce")
+    session = provider.store.load(provider.key(Wanted()))
+    if session is None or session.userinfo_endpoint is None or session.credential.token != credential.token:
+        return known
+    try:
+        said = userinfo.read(provider.client.send(userinfo.request(session.userinfo_endpoint, credential.token)))
+    except AuthAgentError:
+        return known
+    if known.person.subject is None:
+        return Known(said, "userinfo")
+    return Known(_completed(known.person, said), known.source)
+
+
+def server_of(resolution: Resolution, asked: Asked) -> FlyteServer | None:
+    """The Flyte that `resolution` sends its credential to, and how it is reached."""
+    if resolution.endpoint is None:
+        return None
+    found = flyte_server(Asked(endpoint=resolution.endpoint.target, insecure=resolution.insecure), None, os.environ)
+    settings = config.load(os.environ)
+    if found and found.insecure and not settings.may_send_plaintext(found.endpoint):
+        raise ConfigError(
+            f"a token would be sent to {found.endpoint.target} in plaintext",
+            hint=f"use TLS, or set AUTHAGENT_ALLOW_PLAINTEXT={found.endpoint.host}",
+        )
+    return found
+
+
+def known_person(resolution: Resolution, credential: Credential, server: FlyteServer | None) -> Known:
+    """
+    Whom Flyte takes the credential for; where it does not say, whom the credential says that it speaks for.
+
+    Raises `Rejected` where Flyte does not take it.
+    """
+    claimed = userinfo.person(claims(credential.id_token or credential.token))
+    if credential.is_anonymous:
+        return Known(Person(), "flyte has no authentication")
+    if server is None:
+        return Known(claimed, "claims, not checked: no Flyte is known")
+    try:
+        said = discovery.user_info(server, header(resolution, credential, server), credential.token)
+    except ProviderUnavailable:
+        return Known(claimed, "claims, not checked: Flyte does not answer")
+    if said is None or said.subject is None:
+        return Known(claimed, "claims, not checked: Flyte does not say")
+    return Known(_completed(said, claimed), "flyte")
+
+
+def _completed(said: Person, claimed: Person) -> Person:
+    """Flyte knows a subject, and seldom a name: that is the credential's to say, where it is of the same person."""
+    if said.subject != claimed.subject:
+        return said
+    return Person(said.subject, said.name or claimed.name, said.email or claimed.email)
+
+
+def header(resolution: Resolution, credential: Credential, server: FlyteServer) -> str:
+    """The header that Flyte wants. Raises as `discovery.public_client`."""
+    found = resolution.header or credential.header
+    if found:
+        return found
+    try:
+        client = discovery.public_client(server)
+    except AuthAgentError:
+        return "authorization"
+    return (client.header if client else "") or "authorization"
+
+
+def scopes(credential: Credential) -> list[str]:
+    """Those granted, else those that the token itself names."""
+    if credential.scopes:
+        return list(credential.scopes)
+    found = claims(credential.token)
+    named = found.get("scp", found.get("scope", []))
+    return named.split() if isinstance(named, str) else [s for s in named if isinstance(s, str)]

@@ -1,0 +1,273 @@
+"""Finding out what is wrong: one check after the other, each with what it found and what to do."""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from flytekitplugins.authagent import config, default_order, discovery, flyte_config, wire
+from flytekitplugins.authagent.config import Settings
+from flytekitplugins.authagent.context import from_environment
+from flytekitplugins.authagent.credential import Credential, claims, moment
+from flytekitplugins.authagent.discovery import FlyteServer
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, NoCredential, ProviderError
+from flytekitplugins.authagent.flyte_config import FlyteConfig
+from flytekitplugins.authagent.http import Door
+from flytekitplugins.authagent.keyring_items import KeyringItems, KeyringTrouble
+from flytekitplugins.authagent.oauth.message import Request
+from flytekitplugins.authagent.resolve import Asked, Resolution, flyte_server, resolve
+
+SKEW = 5.0
+"""Seconds that clocks may differ: flyteadmin allows for none at all, and networks take a part of a second."""
+
+Level = Literal["good", "note", "bad"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    What a check found. `check` is a word for programs, `remedy` what to do where `level` is not good.
+
+    `exit_code` is what a command that meets this ends with.
+    """
+
+    check: str
+    level: Level
+    what: str
+    remedy: str = ""
+    exit_code: int = ConfigError.exit_code
+
+
+def diagnose(environ: Mapping[str, str], endpoint: str | None = None) -> Iterator[Finding]:
+    """Check everything, in the order in which one thing needs another; a thing that cannot be known is left out."""
+    try:
+        settings, flyte = config.load(environ), flyte_config.load(environ)
+    except AuthAgentError as error:
+        yield _bad("config", error)
+        return
+    yield from _configuration(settings, flyte, environ)
+    yield from _agent(settings)
+    if not settings.in_pod:
+        yield from _keyring()
+    asked = Asked(context=from_environment(environ), endpoint=endpoint, interactive=False)
+    server = flyte_server(asked, None, environ)
+    yield from _flyte(server)
+    try:
+        resolution = resolve(asked, settings, environ, timeout=15.0)
+        credential = resolution.check(resolution.source.get(timeout=15.0))
+    except AuthAgentError as error:
+        yield _bad("credential" if isinstance(error, NoCredential) else "provider", error)
+        return
+    yield Finding("provider", "good", f"the credential comes from {resolution.provider}")
+    server = _server(resolution, asked, environ) or server
+    if not credential.is_anonymous:
+        yield from _credential(credential)
+        yield from _clock(credential, flyte)
+        if server:
+            yield from _accepted(resolution, credential, server, settings)
+
+
+def _configuration(settings: Settings, flyte: FlyteConfig, environ: Mapping[str, str]) -> Iterator[Finding]:
+    sources = ", ".join(filter(None, (settings.source, flyte.source)))
+    if sources:
+        yield Finding("config", "good", f"read {sources}")
+    elif not flyte.admin.endpoint and not settings.pinned:
+        yield Finding(
+            "config", "note", "there is no configuration", "write ~/.flyte/config.yaml, or set FLYTE_PLATFORM_URL"
+        )
+    order = " then ".join(n if n != "flyte" else "what Flyte's configuration says" for n in default_order.names(settings))
+    if settings.pinned:
+        order = f"{settings.pinned} alone (AUTHAGENT_PROVIDER)"
+    elif settings.bindings is not None:
+        order = f"the first of {len(settings.bindings)} bindings that matches"
+    yield Finding("order", "good", f"providers are tried in this order: {order}")
+    mode = (flyte.admin.authType or "").lower()
+    if mode == "authagent" and flyte.has_secret:
+        secret = flyte.said.get("clientSecretLocation") or flyte.said.get("clientSecretEnvVar")
+        yield Finding(
+            "mode",
+            "bad",
+            f"a client secret is configured ({secret}), so flytekit's own clients use it, and not authType authagent",
+            "take the secret out of what pods and this user see; the agent keeps it",
+        )
+    if not flyte.authentication:
+        yield Finding("mode", "note", "FLYTE_PLATFORM_AUTH switches authentication off", "unset it to authenticate")
+
+
+def _agent(settings: Settings) -> Iterator[Finding]:
+    path = settings.socket
+    if not path.exists():
+        if settings.socket_is_set or (settings.in_pod and path.parent.exists()):
+            yield Finding("agent", "bad", f"there is no socket at {path}", "start the agent: authagent serve")
+        return
+    facts = path.stat()
+    if not stat.S_ISSOCK(facts.st_mode):
+        yield Finding("agent", "bad", f"{path} is not a socket", "let AUTHAGENT_SOCKET name the agent's")
+        return
+    if facts.st_mode & 0o002:
+        yield Finding(
+            "agent", "note", f"every user may connect to {path}: the agent's rules decide alone", "mode: 0600 or 0660"
+        )
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5.0)
+        try:
+            connection.connect(str(path))
+        except PermissionError:
+            yield Finding(
+                "agent",
+                "bad",
+                f"we (uid {os.geteuid()}) may not connect to {path}",
+                "let the agent's `mode:` and `group:` include us",
+            )
+            return
+        except OSError as failed:
+            yield Finding(
+                "agent", "bad", f"nobody answers at {path}: {failed.strerror}", "start the agent: authagent serve"
+            )
+            return
+        uid = int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], "little")
+    if not wire.trusted_server(uid, os.geteuid(), None):
+        yield Finding(
+            "agent", "bad", f"{path} is served by uid {uid}, whom we do not know", "set server_uid in the binding"
+        )
+        return
+    yield Finding("agent", "good", f"the agent at {path} answers")
+
+
+def _keyring() -> Iterator[Finding]:
+    try:
+        KeyringItems().get("authagent doctor")
+    except KeyringTrouble as trouble:
+        yield Finding(
+            "keyring",
+            "note",
+            f"the keyring cannot be used: {trouble}",
+            "unlock it, or install one (gnome-keyring, KWallet); until then a login ends with its process",
+        )
+    else:
+        yield Finding("keyring", "good", "the keyring can be used")
+
+
+def _flyte(server: FlyteServer | None) -> Iterator[Finding]:
+    if server is None:
+        yield Finding(
+            "endpoint", "bad", "no Flyte is configured", "write ~/.flyte/config.yaml, or set FLYTE_PLATFORM_URL"
+        )
+        return
+    try:
+        client = discovery.public_client(server)
+    except AuthAgentError as error:
+        yield _bad("endpoint", error)
+        return
+    if client is None:
+        yield Finding("endpoint", "good", f"Flyte at {server.endpoint.target} answers, and has no authentication")
+        return
+    header = client.header or "authorization"
+    yield Finding("endpoint", "good", f"Flyte at {server.endpoint.target} answers, and wants tokens under {header}")
+
+
+def _credential(credential: Credential) -> Iterator[Finding]:
+    remaining = credential.remaining(time.time())
+    if remaining < 60:
+        yield Finding(
+            "lifetime", "note", f"the credential ends in {remaining:.0f} s", "it is renewed; a file must be replaced"
+        )
+    found = claims(credential.token)
+    if not found:
+        return
+    scp, scope = found.get("scp"), found.get("scope")
+    if scp == "all" or (isinstance(scp, list) and "all" in scp) or not (scp or found.get("client_id")):
+        yield Finding("scope", "good", "the token has the scope `all` where flyteadmin looks for it")
+        return
+    where = "in the claim `scope`, which flyteadmin does not read" if "all" in str(scope).split() else "nowhere"
+    yield Finding(
+        "scope",
+        "bad",
+        f"the token has the scope `all` {where}",
+        "ask for the scope `all`, and let the identity provider put it into the claim `scp`, as a list"
+        " (docs/identity-providers.md)",
+    )
+
+
+def _clock(credential: Credential, flyte: FlyteConfig) -> Iterator[Finding]:
+    """By a token from the future, or by what the issuer's server calls now."""
+    found = claims(credential.token)
+    issued, issuer = moment(found.get("iat")), found.get("iss")
+    ahead = (issued or 0.0) - time.time()
+    if ahead > SKEW:
+        yield Finding(
+            "clock", "bad", f"the token was issued {ahead:.0f} s in the future by our clock", "set the clock (NTP)"
+        )
+        return
+    if not isinstance(issuer, str) or not issuer.startswith(("https://", "http://")):
+        return
+    admin = flyte.admin
+    ca_file = default_order.absolute(admin.caCertFilePath)
+    door = Door(timeout=5.0, ca_file=ca_file, verify=not admin.insecureSkipVerify, proxy=admin.httpProxyURL)
+    try:
+        before = time.time()
+        answer = door.send(Request(issuer.rstrip("/") + "/.well-known/openid-configuration"))
+        date = email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (AuthAgentError, KeyError, ValueError):
+        return
+    off = date + 0.5 - (before + time.time()) / 2
+    if abs(off) > SKEW:
+        yield Finding(
+            "clock",
+            "bad",
+            f"our clock is {abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} that of the identity provider",
+            "set the clock (NTP); flyteadmin allows no difference",
+        )
+    else:
+        yield Finding("clock", "good", "our clock agrees with that of the identity provider")
+
+
+def _accepted(
+    resolution: Resolution, credential: Credential, server: FlyteServer, settings: Settings
+) -> Iterator[Finding]:
+    if server.insecure and not settings.may_send_plaintext(server.endpoint):
+        yield Finding(
+            "plaintext",
+            "bad",
+            f"a token would go to {server.endpoint.target} in plaintext",
+            f"use TLS, or set AUTHAGENT_ALLOW_PLAINTEXT={server.endpoint.host}",
+        )
+        return
+    own = resolution.header or credential.header
+    try:
+        client = discovery.public_client(server)
+        if client is None:
+            return
+        wanted = client.header or "authorization"
+        if own and own != wanted:
+            yield Finding(
+                "header",
+                "note",
+                f"tokens are sent under {own}, and Flyte says that it wants {wanted}",
+                "leave authorization_header out, unless a proxy before Flyte wants it so",
+            )
+        said = discovery.user_info(server, own or wanted, credential.token)
+    except ProviderError as error:
+        yield _bad("accepted", error)
+        return
+    except AuthAgentError as error:
+        yield _bad("audience" if "audience" in str(error) else "accepted", error)
+        return
+    whom = f" of {said.subject}" if said and said.subject else ""
+    yield Finding("accepted", "good", f"Flyte takes the token{whom}")
+
+
+def _server(resolution: Resolution, asked: Asked, environ: Mapping[str, str]) -> FlyteServer | None:
+    if resolution.endpoint is None:
+        return None
+    return flyte_server(Asked(endpoint=resolution.endpoint.target, insecure=resolution.insecure), None, environ)
+
+
+def _bad(check: str, error: AuthAgentError) -> Finding:
+    return Finding(check, "bad", str(error.args[0]), error.hint, error.exit_code)
