@@ -48,6 +48,21 @@ class Issuer:
             raise ConnectionRefusedError("connection refused")
         return KeySet([self.rsa, self.ec])
 
+    def metadata(self) -> dict[str, Any]:
+        if self.unreachable:
+            raise ConnectionRefusedError("connection refused")
+        return {
+            "issuer": self.issuer,
+            "authorization_endpoint": self.authorization_endpoint,
+            "token_endpoint": self.token_endpoint,
+            "jwks_uri": self.jwks_uri,
+            "device_authorization_endpoint": "http://127.0.0.1:1/device",
+            "grant_types_supported": ["client_credentials", "authorization_code"],
+            "response_types_supported": ["code"],
+            "scopes_supported": "all",
+            "token_endpoint_auth_methods_supported": ["client_secret_post"],
+        }
+
     def client_of(self, jti: str) -> str | None:
         return self.clients.get(jti)
 

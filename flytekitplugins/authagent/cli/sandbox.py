@@ -67,9 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slots", type=_count, default=2, metavar="N", help="how many tasks run at one time (2)")
     parser.add_argument(
         "--posture",
-        choices=("internal", "external"),
+        choices=("internal", "external", "disable-for-grpc", "no-auth"),
         default="internal",
-        help="whose tokens Flyte takes: its own server's (internal), or an identity provider's (external)",
+        help="whose tokens Flyte takes: its own server's (internal), or an identity provider's (external), which it "
+        "may let calls without one pass beside (disable-for-grpc); or it asks nobody for any (no-auth)",
     )
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -19,6 +20,15 @@ class Posture:
     issuer: Literal["internal", "external"] = "internal"
     disable_for_grpc: bool = False
     use_auth: bool = True
+
+
+POSTURES: dict[str, Posture] = {
+    "internal": Posture("internal"),
+    "external": Posture("external"),
+    "disable-for-grpc": Posture("external", disable_for_grpc=True),
+    "no-auth": Posture(use_auth=False),
+}
+"""By the word that `--posture` takes."""
 
 
 class Issuer(Protocol):
@@ -43,6 +53,11 @@ class Issuer(Protocol):
 
     def keys(self) -> Any:
         """The public keys, a `joserfc.jwk.KeySet`. An `OSError` says that they cannot be had now."""
+
+    def metadata(self) -> Mapping[str, Any]:
+        """
+        What it says about itself (RFC 8414 section 2). An `OSError` says that it cannot be asked now.
+        """
 
     def client_of(self, jti: str) -> str | None:
         """The OAuth client that the token with this `jti` was minted for, if it is still known."""

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.sandbox import drain, environment
 from flytekitplugins.authagent.sandbox.command import Command
-from flytekitplugins.authagent.sandbox.posture import Posture
+from flytekitplugins.authagent.sandbox.posture import POSTURES
 from flytekitplugins.authagent.sandbox.sandbox import Sandbox
 from flytekitplugins.authagent.sandbox.signals import Signals
 
@@ -34,14 +33,15 @@ class Options:
     directory: Path | None = None
     token_lifetime: int = 300
     slots: int = 2
-    posture: Literal["internal", "external"] = "internal"
+    posture: str = "internal"
+    """One of `POSTURES`."""
 
 
 def run(options: Options, say: Say) -> int:
     """The whole run; see `cli.sandbox.run` for what comes back. Only the main thread can do this."""
     _check_ready(options.ready)
     with Signals() as signals, _directory(options.directory) as directory:
-        posture = Posture(issuer=options.posture)
+        posture = POSTURES[options.posture]
         sandbox = Sandbox(directory, posture, token_lifetime=options.token_lifetime, slots=options.slots)
         status = 0
         try:
