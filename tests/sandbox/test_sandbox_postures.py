@@ -132,7 +132,7 @@ def log_in(plane: ControlPlane, directory: Path, mode: str) -> subprocess.Comple
         "PATH": os.environ["PATH"],
         "HOME": str(directory),
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "BROWSER": f"{sys.executable} {script} %s",
+        "BROWSER": f"{sys.executable} {script} %s &",  # flytekit listens for the answer only once its browser is open
         "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
         "no_proxy": "127.0.0.1,localhost",
     }
