@@ -69,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         "--posture",
         choices=("internal", "external", "disable-for-grpc", "no-auth"),
         default="internal",
-        help="whose tokens Flyte takes: its own server's (internal), or an identity provider's (external), which it "
-        "may let calls without one pass beside (disable-for-grpc); or it asks nobody for any (no-auth)",
+        help="whose tokens Flyte takes: its own server's (internal), an identity provider's (external), those too "
+        "but calls without one as well (disable-for-grpc), or nobody's (no-auth)",
     )
     return parser
 
