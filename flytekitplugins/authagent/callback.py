@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -17,6 +18,9 @@ from flytekitplugins.authagent.errors import ConfigError, ProviderUnavailable
 
 CONNECTION_SECONDS = 5.0
 """For a browser to say what it wants: some open connections that they never use."""
+
+BUSY_SECONDS = 3.0
+"""To wait for a port that is in use: where the server names one there is no other."""
 
 OUTCOME_SECONDS = 30.0
 """How long the page waits to hear what came of the login."""
@@ -106,18 +110,26 @@ class Callback:
 def _listen(host: str, port: int, callback: Callback) -> list[ThreadingHTTPServer]:
     """A server, or two: a browser may take `localhost` for either loopback address."""
     handler = type("Handler", (_Handler,), {"callback": callback})
-    first = _Server6 if host == "::1" else _Server
-    try:
-        servers: list[ThreadingHTTPServer] = [first(("::1" if host == "::1" else "127.0.0.1", port), handler)]
-    except OSError:
-        raise ProviderUnavailable(
-            f"port {port}, where the login comes back to, is in use",
-            hint="is another login going on? Wait for it, or use `authagent login --device`",
-        ) from None
+    servers: list[ThreadingHTTPServer] = [_first(host, port, handler, deadline=time.monotonic() + BUSY_SECONDS)]
     if host == "localhost":
         with suppress(OSError):  # no IPv6 here, or the port is somebody else's there
             servers.append(_Server6(("::1", servers[0].server_address[1]), handler))
     return servers
+
+
+def _first(host: str, port: int, handler: type[BaseHTTPRequestHandler], deadline: float) -> ThreadingHTTPServer:
+    """A server on a port that another login may be about to leave."""
+    kind, address = (_Server6, "::1") if host == "::1" else (_Server, "127.0.0.1")
+    while True:
+        try:
+            return kind((address, port), handler)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise ProviderUnavailable(
+                    f"port {port}, where the login comes back to, is in use",
+                    hint="is another login going on? Wait for it, or use `authagent login --device`",
+                ) from None
+            time.sleep(0.1)
 
 
 class _Server(ThreadingHTTPServer):

@@ -55,7 +55,7 @@ def diagnose(environ: Mapping[str, str], endpoint: str | None = None) -> Iterato
     yield from _agent(settings)
     if not settings.in_pod:
         yield from _keyring()
-    asked = Asked(context=from_environment(environ), endpoint=endpoint, interactive=False)
+    asked = Asked(from_environment(environ), endpoint=endpoint, configured=flyte.admin.endpoint, interactive=False)
     server = flyte_server(asked, None, environ)
     yield from _flyte(server)
     try:
@@ -81,7 +81,9 @@ def _configuration(settings: Settings, flyte: FlyteConfig, environ: Mapping[str,
         yield Finding(
             "config", "note", "there is no configuration", "write ~/.flyte/config.yaml, or set FLYTE_PLATFORM_URL"
         )
-    order = " then ".join(n if n != "flyte" else "what Flyte's configuration says" for n in default_order.names(settings))
+    order = " then ".join(
+        n if n != "flyte" else "what Flyte's configuration says" for n in default_order.names(settings)
+    )
     if settings.pinned:
         order = f"{settings.pinned} alone (AUTHAGENT_PROVIDER)"
     elif settings.bindings is not None:
@@ -270,4 +272,4 @@ def _server(resolution: Resolution, asked: Asked, environ: Mapping[str, str]) ->
 
 
 def _bad(check: str, error: AuthAgentError) -> Finding:
-    return Finding(check, "bad", str(error.args[0]), error.hint, error.exit_code)
+    return Finding(check, "bad", str(error.args[0]), error.hint or "correct that", error.exit_code)

@@ -8,6 +8,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+MAX_LINE = 65536
+"""Bytes that are taken of what somebody types."""
+
 
 @dataclass(frozen=True)
 class Terminal:
@@ -36,8 +39,9 @@ def _say(line: str) -> None:
 
 
 def _ask() -> str | None:
+    """A line, past Python's own buffer: a thread that waits in it would not let the process end."""
     try:
-        return sys.stdin.readline() or None
+        return os.read(sys.stdin.fileno(), MAX_LINE).decode(errors="replace") or None
     except (OSError, ValueError):
         return None
 

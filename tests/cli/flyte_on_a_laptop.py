@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,10 +99,8 @@ class Terminal:
             left = deadline - time.monotonic()
             assert left > 0, f"{pattern!r} is not in {self.shown!r}"
             if select.select([self.leader], [], [], min(left, 0.2))[0]:
-                try:
+                with suppress(OSError):
                     self.shown += os.read(self.leader, 65536).decode()
-                except OSError:
-                    pass
             assert self.process.poll() is None or re.search(pattern, self.shown), self.shown
         return found
 

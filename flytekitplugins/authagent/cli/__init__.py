@@ -49,6 +49,9 @@ def main(arguments: "list[str] | None" = None) -> int:
 
 def _run(name: str, rest: "list[str]") -> int:
     from importlib import import_module
+    from os import environ
+
+    environ.setdefault("GRPC_VERBOSITY", "NONE")  # what went wrong is said by us
 
     from flytekitplugins.authagent.errors import AuthAgentError
 

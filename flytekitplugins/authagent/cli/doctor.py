@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from dataclasses import asdict
@@ -23,6 +24,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--endpoint", metavar="E", help="the Flyte to check, where it is not the configured one")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
+    logging.getLogger("flytekitplugins.authagent").setLevel(logging.ERROR)  # the findings say it all
     findings = []
     for finding in diagnose(os.environ, options.endpoint):
         findings.append(finding)

@@ -43,7 +43,7 @@ def _facts(endpoint: str | None, *, as_json: bool) -> tuple[dict[str, Any], int]
         "error": None,
         "hint": None,
     }
-    asked = Asked(context=from_environment(os.environ), endpoint=endpoint, interactive=False)
+    asked = Asked(from_environment(os.environ), endpoint=endpoint, configured=flyte.admin.endpoint, interactive=False)
     try:
         resolution = resolve(asked, settings, os.environ, timeout=10.0)
         credential = resolution.check(resolution.source.get())

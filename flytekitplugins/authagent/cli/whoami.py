@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from flytekitplugins.authagent import config, discovery
+from flytekitplugins.authagent import config, discovery, flyte_config
 from flytekitplugins.authagent.cli import person
 from flytekitplugins.authagent.cli.shown import ends, print_facts
 from flytekitplugins.authagent.context import from_environment
@@ -36,7 +36,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--endpoint", metavar="E", help="the Flyte to ask, where it is not the configured one")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
-    asked = Asked(context=from_environment(os.environ), endpoint=options.endpoint, interactive=False)
+    configured = flyte_config.load(os.environ).admin.endpoint
+    asked = Asked(from_environment(os.environ), endpoint=options.endpoint, configured=configured, interactive=False)
     resolution = resolve(asked, config.load(os.environ), os.environ)
     credential = resolution.check(resolution.source.get())
     server = server_of(resolution, asked)
