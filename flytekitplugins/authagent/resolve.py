@@ -117,13 +117,13 @@ def _resolution(
     """Contract section 3, "which Flyte": the argument, the binding, the configuration, what the source says."""
     binding = candidate.binding
     by_source = credential.endpoint if credential else None
-    named = asked.endpoint or (binding.endpoint if binding else None) or asked.configured or by_source
-    endpoint = parse(named) if named else None
+    named_here = asked.endpoint or (binding.endpoint if binding else None) or asked.configured
+    endpoint = parse(named) if (named := named_here or by_source) else None
     resolution = Resolution(
         source,
         candidate.provider.kind,
         endpoint=endpoint,
-        insecure=_insecure(endpoint, binding, named == by_source),
+        insecure=_insecure(endpoint, binding, named_here is None),
         header=(binding.authorization_header if binding else None) or settings.authorization_header,
     )
     if credential:

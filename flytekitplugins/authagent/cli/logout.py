@@ -47,23 +47,27 @@ def run(arguments: list[str]) -> int:
 
 def _revoke(provider: PersonProvider, session: Session) -> str:
     """End it at the provider; what to tell the person about it. Raises `ProviderUnavailable`."""
-    endpoint = session.revocation_endpoint or _metadata(provider, session).revocation_endpoint
-    if not endpoint:
-        return "Logged out here. The identity provider cannot revoke tokens: they are good until they end."
-    if provider.spec.method == "none":
-        client = METHODS["none"](session.client_id or provider.client.client_id, Proof())
-    else:
-        client = provider.client.authentication()
     try:
-        if session.refresh_token:
-            sent = revocation.request(endpoint, client, session.refresh_token, "refresh_token")
-            revocation.check(provider.client.send(sent))
-        sent = revocation.request(endpoint, client, session.credential.token, "access_token")
-        response = provider.client.send(sent)
+        endpoint = session.revocation_endpoint or _metadata(provider, session).revocation_endpoint
+        if not endpoint:
+            return "Logged out here. The identity provider cannot revoke tokens: they are good until they end."
+        return _revoke_at(endpoint, provider, session)
     except ProviderUnavailable as failed:
         raise ProviderUnavailable(
             str(failed.args[0]), hint="try again; or `authagent logout --forget` forgets the login here only"
         ) from None
+
+
+def _revoke_at(endpoint: str, provider: PersonProvider, session: Session) -> str:
+    if provider.spec.method == "none":
+        client = METHODS["none"](session.client_id or provider.client.client_id, Proof())
+    else:
+        client = provider.client.authentication()
+    if session.refresh_token:
+        sent = revocation.request(endpoint, client, session.refresh_token, "refresh_token")
+        revocation.check(provider.client.send(sent))
+    sent = revocation.request(endpoint, client, session.credential.token, "access_token")
+    response = provider.client.send(sent)
     # Nobody stores an access token that is a JWT, and many servers refuse to revoke it (RFC 7009 section 2.2.1).
     if response.status == 200 or session.refresh_token:
         return "Logged out. What was given out before is good until it ends, where it is checked offline."
