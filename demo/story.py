@@ -42,6 +42,7 @@ def main() -> int:
         story.dates()
         story.operate()
         story.eager()
+        story.launcher()
         story.children()
         return story.end(time.monotonic() - began)
 
@@ -138,6 +139,11 @@ class Story:
         done = self.launch("eager_hello.hello_main", "RFC 4570: an eager workflow", {"names": ["ada", "grace"]})
         self.expect(done.outputs["o0"], ["hello ada!", "hello grace!"], "what the eager workflow returned")
 
+    def launcher(self) -> None:
+        """A task is told who launched it."""
+        done = self.launch("who_launched_me.main", "a task is told who launched it")
+        self.expect(done.outputs["o0"], "launched by alice (control_plane)", "who launched it")
+
     def children(self) -> None:
         """Nobody but the sandbox knows all executions: the eager workflow launched some of its own."""
         known = {e.id.name for e in self.executions}
@@ -149,7 +155,7 @@ class Story:
         by_alice = [e for e in found if e["principal"] == "alice"]
         self.expect(len(by_alice), len(self.executions), "executions whose principal is alice")
         self.decks = [keep(e["entity"], uri) for e in found for uri in e["deck_uris"]]
-        self.expect([deck.stat().st_size > 1000 for deck in self.decks], [True], "decks with something in them")
+        self.expect([deck.stat().st_size > 1000 for deck in self.decks], [True] * 2, "decks with something in them")
 
     def launch(self, name: str, what: str, inputs: dict[str, Any] | None = None, phase: str = "SUCCEEDED") -> Any:
         """Launch the example `name`, wait for its end, and print a line about it."""
@@ -192,7 +198,7 @@ class Story:
             say(f"  tokens minted for them:  {counts['mints']['flyte-agent']}, shared by every process")
             say(f"  RPCs with that token:    {agents}, of {accepted} in all")
             say(f"  RPCs rejected:           {rejected}")
-            say(f"The deck of the eager workflow: {self.decks[0]}")
+            say(f"Their decks: {' '.join(str(deck) for deck in self.decks)}")
             say(f"\nAs told, in {seconds:.0f} s.")
         for deviation in self.deviations:
             say(f"DEVIATION: {deviation}")

@@ -27,7 +27,7 @@ LAYERS = [
     {"eager_workflow", "auto_binding"},
     {"auto"},
     {"sandbox"},
-    {"cli"},
+    {"cli", "testing"},
     {"__main__", "__init__"},
 ]
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
@@ -91,7 +91,13 @@ def test_flytekit_is_known_on_the_task_side_only() -> None:
         assert not known or room(file) in TASK_SIDE, f"{file.relative_to(PACKAGE)} knows {known}"
 
 
-def test_the_sandbox_is_imported_by_its_command_only() -> None:
+def test_pytest_is_known_in_the_file_of_fixtures_only() -> None:
     for file in FILES:
-        if room(file) != "sandbox" and file.relative_to(PACKAGE).as_posix() != "cli/sandbox.py":
+        known = {name.split(".")[0] for name in imports(file, lazy=True)} & {"pytest", "_pytest", "unittest"}
+        assert not known or room(file) == "testing", f"{file.relative_to(PACKAGE)} knows {known}"
+
+
+def test_the_sandbox_is_imported_by_its_command_and_the_fixture_that_starts_it_only() -> None:
+    for file in FILES:
+        if room(file) != "sandbox" and file.relative_to(PACKAGE).as_posix() not in ("cli/sandbox.py", "testing.py"):
             assert not any(name.startswith(PREFIX + ".sandbox") for name in imports(file, lazy=True)), file

@@ -261,4 +261,4 @@ def _shown(value: str | None) -> str:
 
 
 def _label(text: str) -> str:
-    return f'<span style="color:#888">{text}</span>'
+    return f'<span style="color:#6b6b6b">{text}</span>'

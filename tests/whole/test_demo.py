@@ -22,4 +22,4 @@ def test_the_story_is_told_and_its_counts_are_as_they_should_be() -> None:
     assert re.search(r"RPCs rejected: +0\n", done.stdout)
     examples = {path.stem for path in STORY.parent.parent.joinpath("examples").glob("*.py")}
     told = set(re.findall(r"(\w+)\.\w+ +(?:SUCCEEDED|FAILED)", done.stdout))
-    assert told == examples
+    assert told == {name for name in examples if not name.startswith("test_")}
