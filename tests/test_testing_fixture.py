@@ -249,6 +249,27 @@ def test_two():
     run(tests).assert_outcomes(passed=1, failed=1)
 
 
+def test_the_fake_is_the_remote_of_automatic_binding_too(
+    tests: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTHAGENT_AUTO", "1")
+    tests.makepyfile(
+        """
+import flytekit
+from flytekit import task
+
+@task
+def plain() -> int:
+    return len(flytekit.current_context().remote.list_projects())
+
+def test_it(fake_remote):
+    fake_remote.list_projects.return_value = ["a"]
+    assert plain() == 1
+"""
+    )
+    run(tests).assert_outcomes(passed=1)
+
+
 def test_workers_of_xdist_do_not_disturb_each_other(tests: pytest.Pytester) -> None:
     tests.makepyfile(
         """

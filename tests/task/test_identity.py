@@ -38,8 +38,9 @@ from flytekitplugins.authagent import (
     authenticated,
     user_info,
 )
-from flytekitplugins.authagent.context import RunAs
-from flytekitplugins.authagent.identity import Fact, Identity, current
+from flytekitplugins.authagent.context import Context, RunAs
+from flytekitplugins.authagent.credential import Credential, Secret
+from flytekitplugins.authagent.identity import Fact, Identity, current, find
 from flytekitplugins.authagent.sandbox.posture import Posture
 from flytekitplugins.authagent.user_info import UserInfo
 
@@ -246,6 +247,20 @@ class TestOnALaptop:
             assert asked() == Identity()
             become(plane.plane.endpoint, "opaque-token")
             assert asked() == Identity()
+
+    def test_an_id_token_is_asked_before_the_access_token(self) -> None:
+        def found(access: str, identity: str | None) -> Identity:
+            own = Credential(Secret(access), id_token=Secret(identity) if identity else None)
+            return find(Context(), lambda: remote, lambda: own)
+
+        with answering(Scripted(grpc.StatusCode.UNIMPLEMENTED)) as (endpoint, _):
+            client_of(endpoint)
+            remote = authenticated(lambda: flytekit.current_context().remote)()
+
+            named = jwt(sub="alice", name="Alice")
+            assert found(jwt(sub="app"), named) == Identity(Fact("alice", "hint"), Fact("Alice", "hint"))
+            assert found(named, jwt(aud="no subject")) == Identity(Fact("alice", "hint"), Fact("Alice", "hint"))
+            assert found("opaque", None) == Identity()
 
     def test_with_nothing_configured_there_is_what_the_task_declares(self) -> None:
         config = AuthAgent(run_as=FlytekitsIdentity(k8s_service_account="batch"))
