@@ -228,6 +228,26 @@ def test_a_provider_that_hangs_is_waited_for_only_so_long(idp):
     assert time.monotonic() - began < 3
 
 
+def test_nobody_waits_for_many_others_to_give_up(idp):
+    idp.answers[OPENID] = lambda: time.sleep(5)
+    issuer, waited = ForeignIssuer(idp.url, audience=AUDIENCE, timeout=0.3), []
+
+    def ask() -> None:
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            issuer.keys()
+        waited.append(time.monotonic() - began)
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert len(waited) == 12
+    assert max(waited) < 2.5
+
+
 def test_plain_http_is_for_loopback_only():
     with pytest.raises(OSError, match="https"):
         ForeignIssuer("http://idp.example", audience=AUDIENCE).keys()

@@ -24,6 +24,7 @@ from running_provider import FORM, basic, running, send
 
 from flytekitplugins.authagent.errors import ProviderUnavailable
 from flytekitplugins.authagent.sandbox.agent_process import AgentProcess
+from flytekitplugins.authagent.sandbox.counts import Counts
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -130,9 +131,7 @@ def test_everything_answers_once_the_ready_file_is_there(tmp_path, posture):
         }  # fmt: skip
         assert stat.S_IMODE((tmp_path / "ready.json").stat().st_mode) == 0o600
         assert {"flyte-agent", "batch", "ci"} <= ready["clients"].keys()
-        assert counts(ready) == {
-            "mints": {}, "refused_mints": {}, "discoveries": {}, "rpcs": {}, "clients": {}, "expired_tokens": 0,
-        }  # fmt: skip
+        assert counts(ready) == Counts().snapshot()
 
         form = {"Content-Type": FORM, **basic("ci", ready["clients"]["ci"])}
         own = send("POST", ready["token_endpoint"], "grant_type=client_credentials&scope=all", form).json()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flytekitplugins.authagent.sandbox.families import Families
 
@@ -21,6 +21,7 @@ class AccessToken:
     user: str | None
     scopes: frozenset[str]
     family: str
+    revoked: bool = False
 
     def check_client(self, client: object) -> bool:
         """Whether it was issued to this client; authlib asks."""
@@ -34,7 +35,6 @@ class AccessTokens:
         self._families = families
         self._lock = threading.Lock()
         self._issued: OrderedDict[str, AccessToken] = OrderedDict()
-        self._revoked: OrderedDict[str, None] = OrderedDict()
 
     def keep(self, token: AccessToken) -> None:
         """Remember `token`, which was just issued."""
@@ -52,12 +52,11 @@ class AccessTokens:
     def find(self, jti: str) -> AccessToken | None:
         """The token, unless it or its family was revoked."""
         with self._lock:
-            token = None if jti in self._revoked else self._issued.get(jti)
-        return token if token and not self._families.revoked(token.family) else None
+            token = self._issued.get(jti)
+        return token if token and not token.revoked and not self._families.revoked(token.family) else None
 
     def revoke(self, jti: str) -> None:
         """It is good for nothing here; whoever checks its signature alone does not notice (RFC 7009 section 3)."""
         with self._lock:
-            self._revoked[jti] = None
-            if len(self._revoked) > MAX_REMEMBERED:
-                self._revoked.popitem(last=False)
+            if jti in self._issued:
+                self._issued[jti] = replace(self._issued[jti], revoked=True)

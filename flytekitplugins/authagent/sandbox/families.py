@@ -6,8 +6,8 @@ import secrets
 import threading
 from collections import OrderedDict
 
-MAX_REVOKED = 10_000
-"""Revoked families remembered, newest first kept."""
+MAX_REVOKED = 100_000
+"""Revoked families remembered: more than there are tokens and codes kept, so that none of those comes back to life."""
 
 
 def new_family() -> str:

@@ -38,7 +38,7 @@ class ForeignIssuer:
     ) -> None:
         self.issuer, self.audience = url, audience
         self._door, self._now = Door(timeout=timeout), now
-        self._lock = threading.Lock()
+        self._asking, self._lock = threading.Lock(), threading.Lock()
         self._metadata: dict[str, Any] | None = None
         self._keys: KeySet | None = None
         self._metadata_until = self._keys_until = 0.0
@@ -59,12 +59,16 @@ class ForeignIssuer:
         return self._named("jwks_uri")
 
     def metadata(self) -> dict[str, Any]:
-        """Its discovery document."""
-        with self._lock:
+        """Its discovery document, for which whoever comes second waits as long as the first may take."""
+        if not self._asking.acquire(timeout=2 * self._door.timeout):
+            raise OSError(f"{self.issuer} does not answer")
+        try:
             if self._metadata is None or self._now() >= self._metadata_until:
                 self._metadata = self._discovered()
                 self._metadata_until = self._now() + FRESH_SECONDS
             return dict(self._metadata)
+        finally:
+            self._asking.release()
 
     def keys(self) -> KeySet:
         """Its public keys, those that it published a moment ago."""

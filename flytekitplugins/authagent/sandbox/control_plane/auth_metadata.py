@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 from flyteidl.service import auth_pb2
 
+from flytekitplugins.authagent.sandbox.client import CALLBACK, FLYTECTL
 from flytekitplugins.authagent.sandbox.control_plane.offered import Offered
 from flytekitplugins.authagent.sandbox.posture import Issuer, Posture
 from flytekitplugins.authagent.sandbox.refusal import Refusal
@@ -62,8 +63,8 @@ class AuthMetadata(Offered):
     def GetPublicClientConfig(self, _request: Any, _context: Any) -> auth_pb2.PublicClientAuthConfigResponse:
         """The public client of command-line tools, and the header that a token belongs into."""
         return auth_pb2.PublicClientAuthConfigResponse(
-            client_id="flytectl",
-            redirect_uri="http://localhost:53593/callback",
+            client_id=FLYTECTL,
+            redirect_uri=CALLBACK,
             scopes=["all", "offline"],
             authorization_metadata_key="flyte-authorization",
         )
