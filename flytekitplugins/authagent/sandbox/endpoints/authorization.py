@@ -47,7 +47,11 @@ class Authorization:
             return self._redirect(where, request, error=refusal.error, error_description=refusal.description)
         if call.method != "POST":
             return consent.ask(
-                call, self._browsers, client_id=client, scope=request.scope or "", leads_to=redirection.origin(where)
+                call,
+                self._browsers,
+                client_id=client,
+                scope=request.payload.scope or "",
+                leads_to=redirection.origin(where),
             )
         try:
             decision = consent.decision(call, self._browsers)

@@ -53,7 +53,7 @@ class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):  # type: ignore[mis
         code: AuthorizationCode = issuer.authorization_codes.issue(
             request.client.id,
             request.user,
-            request.scope,
+            request.payload.scope or "",
             redirect_uri=request.payload.redirect_uri,
             code_challenge=request.payload.data.get("code_challenge"),
             nonce=request.payload.data.get("nonce"),
