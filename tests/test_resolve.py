@@ -64,7 +64,7 @@ def test_with_nothing_configured_everything_tried_is_listed_within_a_second(envi
         assert remedy in message
 
 
-def test_the_default_order_is_agent_file_env(environ: Environment) -> None:
+def test_the_default_order_is_agent_file_env_first(environ: Environment) -> None:
     environ["AUTHAGENT_TOKEN"] = "from-env"
     environ["AUTHAGENT_TOKEN_FILE"] = str(token_file(environ, "from-file"))
     assert token_of(resolved(environ)) == "from-file"
@@ -176,3 +176,42 @@ def test_in_a_pod_a_mounted_directory_means_that_the_agent_is_waited_for(environ
     with pytest.raises(ProviderError, match=r"there is no socket at .* after 0\.5 s"):
         resolved(pod)
     assert 0.4 < time.monotonic() - started < 5
+
+
+def test_authentication_that_is_switched_off_sends_nothing(environ: Environment) -> None:
+    environ["FLYTE_PLATFORM_AUTH"] = "0"
+    environ["AUTHAGENT_TOKEN_FILE"] = str(token_file(environ, "from-file"))
+    found = resolved(environ)
+    assert (found.provider, found.source.get().is_anonymous) == ("none", True)
+    environ["AUTHAGENT_PROVIDER"] = "file"
+    assert token_of(resolved(environ)) == "from-file"
+    del environ["AUTHAGENT_PROVIDER"]
+    environ["FLYTE_PLATFORM_AUTH"] = "off"
+    with pytest.raises(ConfigError, match="FLYTE_PLATFORM_AUTH cannot be 'off'"):
+        resolved(environ)
+
+
+def test_what_flytes_configuration_says_is_tried_last_and_outside_a_pod_only(environ: Environment) -> None:
+    config_file = Path(environ["HOME"], ".flyte", "config.yaml")
+    config_file.parent.mkdir(mode=0o700)
+    admin = {"endpoint": "flyte.example.com", "authType": "ExternalCommand", "command": ["echo", "from-command"]}
+    config_file.write_text(yaml.safe_dump({"admin": admin}))
+    config_file.chmod(0o600)
+    environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
+    assert token_of(resolved(environ)) == "from-command"
+    environ["AUTHAGENT_TOKEN_FILE"] = str(token_file(environ, "from-file"))
+    assert token_of(resolved(environ)) == "from-file"
+    del environ["AUTHAGENT_TOKEN_FILE"]
+    environ["FLYTE_INTERNAL_EXECUTION_ID"] = "x"
+    with pytest.raises(NoCredential) as caught:
+        resolved(environ)
+    assert "command" not in str(caught.value)
+
+
+def test_a_flyte_configuration_that_is_broken_does_not_hurt_who_does_not_need_it(environ: Environment) -> None:
+    config_file = Path(environ["HOME"], ".flyte", "config.yaml")
+    config_file.parent.mkdir(mode=0o700)
+    config_file.write_text("admin: [")
+    config_file.chmod(0o600)
+    environ["AUTHAGENT_TOKEN_FILE"] = str(token_file(environ, "from-file"))
+    assert token_of(resolved(environ)) == "from-file"

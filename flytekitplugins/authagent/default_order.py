@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flytekitplugins.authagent import flyte_config
+from flytekitplugins.authagent import credential as credentials
+from flytekitplugins.authagent import environment, flyte_config
 from flytekitplugins.authagent.config import Settings
+from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.flyte_config import FlyteConfig
 from flytekitplugins.authagent.providers import Wanted
@@ -60,9 +62,27 @@ class Unconfigured:
         """There is nothing to ask."""
 
 
+@dataclass(frozen=True)
+class SwitchedOff:
+    """What `FLYTE_PLATFORM_AUTH=0` asks for: no credential at all."""
+
+    kind: str = "none"
+    absent: str = ""
+    remedy: str = ""
+
+    def fetch(self, wanted: Wanted, *, min_lifetime: float | None = None) -> Credential:
+        """Nothing is sent."""
+        return credentials.anonymous(provider=self.kind)
+
+
 def names(settings: Settings) -> tuple[str, ...]:
     """The names to try, in order."""
     return EVERYWHERE if settings.in_pod else EVERYWHERE + OUTSIDE_A_POD
+
+
+def is_switched_off(environ: Mapping[str, str]) -> bool:
+    """Whether `FLYTE_PLATFORM_AUTH` says that nobody wants a token. Raises `ConfigError` for a bad value."""
+    return not environment.boolean(environ, "FLYTE_PLATFORM_AUTH", default=True)
 
 
 def spec(name: str, settings: Settings, environ: Mapping[str, str]) -> ProviderSpec | Unconfigured:

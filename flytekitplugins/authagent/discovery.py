@@ -33,7 +33,7 @@ class FlyteServer:
     """
     A Flyte, and how to reach it. `skip_verify` takes whatever certificate it shows.
 
-    `proxy_command` prints what a proxy before it wants to see.
+    `proxy_command` prints what a proxy before it wants to see. `timeout`: seconds for one RPC.
     """
 
     endpoint: Endpoint
@@ -41,6 +41,7 @@ class FlyteServer:
     ca_file: Path | None = None
     skip_verify: bool = False
     proxy_command: tuple[str, ...] = field(default=(), repr=False)
+    timeout: float = TIMEOUT
 
     def proxy_authorization(self) -> Secret | None:
         """The token for the proxy, if there is one. Raises as `program.output`."""
@@ -85,7 +86,7 @@ class FlyteServer:
             metadata.append((header[0], f"Bearer {header[1].reveal()}"))
         target, channel = self.endpoint.target, self.channel()
         try:
-            return getattr(stub(channel), method)(request, timeout=TIMEOUT, metadata=metadata)
+            return getattr(stub(channel), method)(request, timeout=self.timeout, metadata=metadata)
         except grpc.RpcError as failed:
             if failed.code() == grpc.StatusCode.UNIMPLEMENTED and "404" not in (failed.details() or ""):
                 return None

@@ -100,6 +100,7 @@ VARIABLES = {
 """The variable of each key, the first that is set going before the file."""
 
 SECRET = "FLYTE_CREDENTIALS_CLIENT_SECRET"  # noqa: S105 - the name of a variable
+_SECRETS = ("clientSecretLocation", "clientSecretEnvVar")
 _BOOLEANS = ("insecure", "insecureSkipVerify")
 
 
@@ -139,7 +140,7 @@ def load(environ: Mapping[str, str]) -> FlyteConfig:
                 values[key] = environment.boolean({name: value}, name) if key in _BOOLEANS else value
                 said[key] = name
                 break
-    if environ.get(SECRET) and not {"clientSecretLocation", "clientSecretEnvVar"} & said.keys():
+    if environ.get(SECRET) and not any(said.get(key, "").startswith("FLYTE_") for key in _SECRETS):
         values["clientSecretEnvVar"], said["clientSecretEnvVar"] = SECRET, SECRET
     _environment_first(values, said)
     try:
@@ -152,9 +153,9 @@ def load(environ: Mapping[str, str]) -> FlyteConfig:
 
 def _environment_first(values: dict[str, Any], said: dict[str, str]) -> None:
     """A secret named by the environment replaces one that the file names in the other way."""
-    pair = ("clientSecretLocation", "clientSecretEnvVar")
-    if all(key in said for key in pair):
-        losing = pair[0] if said[pair[1]].startswith("FLYTE_") and not said[pair[0]].startswith("FLYTE_") else pair[1]
+    if all(key in said for key in _SECRETS):
+        file, variable = (said[key].startswith("FLYTE_") for key in _SECRETS)
+        losing = _SECRETS[0] if variable and not file else _SECRETS[1]
         values.pop(losing), said.pop(losing)
 
 

@@ -11,7 +11,7 @@ from flytekitplugins.authagent import default_order, flyte_config, kind, provide
 from flytekitplugins.authagent.config import Binding, Settings
 from flytekitplugins.authagent.context import Context
 from flytekitplugins.authagent.credential import Credential
-from flytekitplugins.authagent.default_order import Unconfigured
+from flytekitplugins.authagent.default_order import SwitchedOff, Unconfigured
 from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.endpoint import Endpoint, parse
 from flytekitplugins.authagent.errors import ConfigError, Denied, NoCredential
@@ -155,6 +155,8 @@ def _candidates(
         tried[f"binding {n + 1}"] = ", ".join(reasons)
     if pinned:
         yield _default(pinned, asked, settings, environ)
+    elif settings.bindings is None and default_order.is_switched_off(environ):
+        yield _Candidate(SwitchedOff(), "FLYTE_PLATFORM_AUTH")
     elif settings.bindings is None:
         for name in default_order.names(settings):
             yield _default(name, asked, settings, environ)

@@ -74,9 +74,11 @@ class PersonProvider:
         kept = self.kept(wanted, min_lifetime)
         if kept is not None:
             return self._named(kept.credential)
-        if not self.client.spec.is_complete and self.client.server and not self.client.is_needed:
+        if self.spec.kind == "keyring":
+            return None
+        if not self.client.is_needed:
             return credentials.anonymous(provider=self.kind)
-        if self.spec.kind == "keyring" or not self.terminal.is_there:
+        if not self.terminal.is_there:
             return None
         with self.store.exclusively(self.key(wanted)):  # another process may have asked the person already
             made = self.store.load(self.key(wanted))
