@@ -42,8 +42,13 @@ class Laptop:
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """`authagent ...` without a terminal."""
+        return self.start([sys.executable, "-m", "flytekitplugins.authagent", *arguments], **environ)
+
+    def start(self, command: list[str], **environ: str) -> subprocess.CompletedProcess[str]:
+        """Any program, likewise, in the directory of the project."""
         return subprocess.run(
-            [sys.executable, "-m", "flytekitplugins.authagent", *arguments],
+            command,
+            cwd=TESTS.parent,
             env=self._environ(environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,

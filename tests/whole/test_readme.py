@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import flyte_on_a_laptop
 import pytest
+from browsing import Browser
+from running_provider import send
 
 from flytekitplugins.authagent import kind, yaml_file
 from flytekitplugins.authagent.agent.file import AgentFile
@@ -38,7 +41,7 @@ def test_the_help_in_the_readme_is_the_programs(command: str) -> None:
 
 
 COMMANDS = [
-    line[2:].partition("  #")[0]
+    line[2:].partition("  #")[0].strip()
     for block in blocks(README, "console")
     for line in block.splitlines()
     if line.startswith("$ ")
@@ -61,9 +64,36 @@ def test_the_commands_of_the_tour_work(command: str) -> None:
     assert done.stdout.strip()
 
 
+LAPTOP = [
+    line[2:].partition("  #")[0].strip()
+    for line in README.split("## On a laptop")[1].split("## ")[0].splitlines()
+    if line.startswith("$ ")
+]
+
+
+@pytest.mark.timeout(120)
+def test_the_commands_for_a_laptop_work_one_after_the_other(tmp_path: Path) -> None:
+    with flyte_on_a_laptop.laptop(tmp_path) as laptop:
+        laptop.configure()
+        laptop.environ["FLYTE_CREDENTIALS_AUTH_MODE"] = "authagent"
+        laptop.environ["PATH"] = f"{BIN}:/usr/bin:/bin"
+        for command in LAPTOP:
+            if command == "authagent login":
+                with laptop.typing("login") as terminal:
+                    url = terminal.wait_for(r"(http://127\S+)").group(1)
+                    send("GET", Browser().decide(url).headers["location"])
+                    assert terminal.end()[0] == 0
+                continue
+            program, *arguments = shlex.split(command)
+            done = laptop.run(*arguments) if program == "authagent" else laptop.start([f"{BIN}/{program}", *arguments])
+            assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        rpcs = laptop.provider.counts.snapshot()["rpcs"]
+        assert rpcs["CreateExecution"] == {"accepted": 1, "rejected": 0}
+
+
 def test_every_other_command_is_one_that_another_test_or_the_gate_runs() -> None:
     others = {c for c in COMMANDS if not c.startswith("authagent sandbox -- ") and not c.endswith("--help")}
-    assert others == {"make demo", "make test", "pip install 'flytekitplugins-authagent[all]'"}
+    assert others - set(LAPTOP) == {"make demo", "make test", "pip install 'flytekitplugins-authagent[all]'"}
     makefile = (PROJECT / "Makefile").read_text()
     for target in ("demo", "test", "lint", "bench"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
@@ -103,5 +133,5 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_the_feature_table_names_the_providers_that_there_are() -> None:
     rows = [line for line in README.splitlines() if line.startswith("| providers ")]
-    there = {name for row in rows if row.endswith("| yes |") for name in re.findall(r"`(\w+)`", row)}
+    there = {name for row in rows if "| yes" in row for name in re.findall(r"`(\w+)`", row)}
     assert there == set(kind.KINDS)
