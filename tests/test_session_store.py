@@ -294,6 +294,24 @@ def test_while_it_is_valid_a_renewal_that_fails_changes_nothing(store: SessionSt
     assert found.credential.token.reveal() == "still-good"
 
 
+def test_a_login_that_is_refused_is_used_to_its_end_and_not_tried_again(store: SessionStore) -> None:
+    asked = []
+
+    def refused(old: Session) -> Session:
+        asked.append(old)
+        raise Denied("no")
+
+    store.save(KEY, session("still-good"))
+    for _ in range(3):
+        found = store.fresh(KEY, refused, enough=lambda credential, now: False, now=time.time)
+        assert found is not None
+        assert found.credential.token.reveal() == "still-good"
+    assert len(asked) == 1
+    with pytest.raises(Denied, match="the login has ended"):
+        store.fresh(KEY, refused, enough=lasting, now=lambda: time.time() + 1000)
+    assert store.load(KEY) is None
+
+
 def test_the_next_refresh_token_is_kept_before_its_token_is_given_out(
     store: SessionStore, keyring: FileKeyring
 ) -> None:

@@ -75,8 +75,8 @@ class SessionStore:
         The login under `key`, renewed by `renew` where it is not good for long enough; `None` where there is none.
 
         A refresh token is spent once: whoever comes while somebody renews waits, and takes what they got. The next
-        one is kept before this one's credential is given out. A login that is refused is forgotten. While the old
-        credential is valid, a renewal that fails for now changes nothing.
+        one is kept before this one's credential is given out. While the old credential is valid it is used, whatever
+        becomes of its renewal; a login that is refused then, or ends, is forgotten.
 
         Raises what `renew` raises, and as `session_lock.held`.
         """
@@ -98,9 +98,13 @@ class SessionStore:
             raise Denied("the login has ended", hint="run `authagent login`")
         try:
             new = renew(old)
-        except Denied:
-            self.delete(key)
-            raise
+        except Denied as refused:
+            if not valid:
+                self.delete(key)
+                raise
+            logger.warning("the login ends with its credential, for it is not renewed: %s", refused)
+            self.save(key, old.without_refresh_token())
+            return old
         except ProviderError as failed:
             if not valid:
                 raise
