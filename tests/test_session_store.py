@@ -20,7 +20,7 @@ from session_servers import FileKeyring, Renewing, ended
 
 from flytekitplugins.authagent import session_lock
 from flytekitplugins.authagent.credential import Credential, Secret
-from flytekitplugins.authagent.errors import Denied, ProviderUnavailable
+from flytekitplugins.authagent.errors import ConfigError, Denied, ProviderUnavailable
 from flytekitplugins.authagent.keyring_items import SERVICE, KeyringItems, KeyringTrouble
 from flytekitplugins.authagent.session import Session, SessionKey
 from flytekitplugins.authagent.session_store import SessionStore
@@ -103,6 +103,27 @@ def test_a_keyring_that_never_answers_is_given_up(
     assert store.load(KEY) is None
     assert time.monotonic() - started < 2
     assert "did not answer" in caplog.text
+
+
+def test_after_trouble_it_is_left_alone_for_a_while(store: SessionStore, keyring: FileKeyring) -> None:
+    keyring.refuses["get"] = KeyringLocked()
+    assert store.load(KEY) is None
+    del keyring.refuses["get"]
+    keyring.stuck.add("get")  # who asks it now waits
+    started = time.monotonic()
+    assert store.load(KEY) is None
+    assert time.monotonic() - started < 1
+
+
+def test_an_entry_that_is_no_login_is_none_and_is_replaced(
+    store: SessionStore, keyring: FileKeyring, caplog: pytest.LogCaptureFixture
+) -> None:
+    keyring.set_password(SERVICE, str(KEY), "{pl4nted")
+    assert store.load(KEY) is None
+    assert "it counts as none" in caplog.text
+    assert "pl4nted" not in caplog.text
+    store.save(KEY, session())
+    assert store.load(KEY) is not None
 
 
 def test_one_that_keeps_nothing_is_noticed(
@@ -251,6 +272,37 @@ def test_who_is_killed_while_renewing_blocks_nobody(store: SessionStore, provide
     assert renewed(store, Renewing(provider.issuer.token_endpoint))
 
 
+def test_a_child_that_is_forked_meanwhile_holds_no_lock(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    with session_lock.held(str(KEY), environ):
+        child = os.fork()
+        if child == 0:
+            time.sleep(600)
+            os._exit(0)
+    try:
+        with session_lock.held(str(KEY), environ, wait=1):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("trap", ["a link", "a directory", "open to others"])
+def test_a_lock_that_is_not_ours_alone_is_not_taken(tmp_path: Path, trap: str) -> None:
+    environ = {"HOME": str(tmp_path)}
+    with session_lock.held(str(KEY), environ):
+        pass
+    (lock,) = (tmp_path / ".flyte" / "authagent").iterdir()
+    if trap == "open to others":
+        lock.chmod(0o666)
+    else:
+        lock.unlink()
+        lock.symlink_to(tmp_path / "elsewhere") if trap == "a link" else lock.mkdir()
+    with pytest.raises(ConfigError, match=r"\.lock"), session_lock.held(str(KEY), environ):
+        pytest.fail("it was taken")
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_who_waits_too_long_for_another_is_told(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     held = context.Event()
@@ -327,6 +379,18 @@ def test_the_next_refresh_token_is_kept_before_its_token_is_given_out(
     assert kept.refresh_token.reveal() == "second"
 
 
+def test_what_is_spent_does_not_stay_where_others_would_spend_it_again(
+    store: SessionStore, keyring: FileKeyring
+) -> None:
+    store.save(KEY, ended("first"))
+    keyring.refuses["set"] = PasswordSetError()
+    store.fresh(KEY, lambda _: replace(session("new"), refresh_token=Secret("second")), enough=lasting, now=time.time)
+    assert keyring.entries() == []
+    found = store.load(KEY)
+    assert found is not None
+    assert found.credential.token.reveal() == "new"
+
+
 def test_a_child_does_not_spend_what_only_its_parents_memory_has(keyring: FileKeyring, store: SessionStore) -> None:
     keyring.refuses["set"] = PasswordSetError()
     store.save(KEY, session("shared"))
@@ -370,6 +434,19 @@ def test_pyflytes_login_is_renewed_for_pyflyte_too(
     assert second not in (None, first)
     assert renewed(store, renew) == token
     assert renew.requests == 1
+
+
+def test_pyflytes_entries_are_whole_or_left_alone(store: SessionStore, keyring: FileKeyring, provider: Running) -> None:
+    keyring.set_password("flyte.example.com", "access_token", "opaque")
+    keyring.set_password("flyte.example.com", "refresh_token", provider.issuer.sign_in("alice"))
+    keyring.longest = 300  # its access token is longer
+    renew = Renewing(provider.issuer.token_endpoint)
+    token = renewed(store, renew)
+
+    assert keyring.get_password("flyte.example.com", "access_token") == "opaque"
+    keyring.longest = None
+    assert renewed(store, renew) == token  # what stands in pyflyte's entries is spent, and not taken for newer
+    assert lives_on(store, renew)
 
 
 def test_what_pyflyte_renewed_meanwhile_is_taken_from_it(

@@ -7,6 +7,7 @@ A backend may be missing, locked, broken, silent or stuck; each becomes one erro
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ SERVICE = "flytekitplugins-authagent"
 
 DEADLINE = 10.0
 """Seconds for one call: a backend may be waiting for somebody to type a password."""
+
+REST = 60.0
+"""Seconds for which a keyring that was in trouble is left alone: a locked one would ask each time."""
 
 PART = 1000
 """Characters of one item. Windows takes 2,560 bytes of UTF-16, so 1,280 characters."""
@@ -41,6 +45,7 @@ class KeyringItems:
 
     def __init__(self, backend: KeyringBackend | None = None, *, deadline: float = DEADLINE) -> None:
         self._backend, self._deadline = backend, deadline
+        self._trouble: tuple[float, str] | None = None
 
     def get(self, name: str, service: str = SERVICE) -> str | None:
         """The text, `None` where there is no such item. Raises `KeyringTrouble`."""
@@ -55,13 +60,17 @@ class KeyringItems:
             raise KeyringTrouble("an entry of it is incomplete")
         return "".join(parts)
 
-    def set(self, name: str, text: str, service: str = SERVICE) -> None:
-        """Write the item. Raises `KeyringTrouble`, also where it cannot be read back; the old one is kept then."""
+    def set(self, name: str, text: str, service: str = SERVICE, *, whole: bool = False) -> None:
+        """
+        Write the item, as it stands where it must be `whole` for others who read it.
+
+        Raises `KeyringTrouble`, also where it cannot be read back; the old one is kept then.
+        """
         old = self._old_parts(name, service)
         try:
             self._call("set_password", service, name, text)
         except KeyringTrouble:
-            if len(text) <= PART:
+            if len(text) <= PART or whole:
                 raise
             self._set_in_parts(name, text, service, old)
         if self.get(name, service) != text:
@@ -99,6 +108,8 @@ class KeyringItems:
 
     def _call(self, method: str, *arguments: str) -> Any:
         """The backend's answer, from a thread of its own: it may never come."""
+        if self._trouble and time.monotonic() < self._trouble[0]:
+            raise KeyringTrouble(self._trouble[1])
         answer: Future[Any] = Future()
 
         def call() -> None:
@@ -111,9 +122,15 @@ class KeyringItems:
         try:
             return answer.result(self._deadline)
         except FutureTimeoutError:
-            raise KeyringTrouble(f"it did not answer within {self._deadline:g} s") from None
+            raise self._rested(f"it did not answer within {self._deadline:g} s") from None
         except Exception as failed:
+            if method == "get_password":
+                raise self._rested(_reason(failed)) from None
             raise KeyringTrouble(_reason(failed)) from None
+
+    def _rested(self, reason: str) -> KeyringTrouble:
+        self._trouble = time.monotonic() + REST, reason
+        return KeyringTrouble(reason)
 
 
 def _usual() -> KeyringBackend:

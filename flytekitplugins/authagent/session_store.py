@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from flytekitplugins.authagent import endpoint as endpoints
@@ -38,7 +38,7 @@ class SessionStore:
         _stores.add(self)
 
     def load(self, key: SessionKey) -> Session | None:
-        """The login under `key`; `None` where there is none. Raises `ProviderError` for one that cannot be read."""
+        """The login under `key`, expired or not; `None` where there is none."""
         if found := self._memory.get(str(key)):
             return found
         try:
@@ -46,17 +46,24 @@ class SessionStore:
         except KeyringTrouble as trouble:
             self._warn(trouble)
             return None
-        return self._as_pyflyte_has_it(key, from_json(text)) if text else None
+        if text is None:
+            return None
+        try:
+            return self._as_pyflyte_has_it(key, from_json(text))
+        except ProviderError as wrong:
+            logger.warning("%s; it counts as none, and the next login replaces it", wrong)
+            return None
 
     def save(self, key: SessionKey, session: Session) -> None:
         """Keep `session` under `key`, in the place of what was there."""
+        session = self._shared_with_pyflyte(session)
         try:
             self._items.set(str(key), session.to_json().reveal())
-            if session.pyflytes:
-                self._to_pyflyte(session, session.pyflytes)
         except KeyringTrouble as trouble:
             self._memory[str(key)] = session
             self._warn(trouble)
+            with suppress(KeyringTrouble):  # what is there still would be spent a second time
+                self._items.delete(str(key))
         else:
             self._memory.pop(str(key), None)
 
@@ -156,16 +163,27 @@ class SessionStore:
             refresh_expires_at=theirs.refresh_expires_at,
         )
 
-    def _to_pyflyte(self, session: Session, service: str) -> None:
-        """`pyflyte`'s own entries too: its refresh token has just been spent."""
+    def _shared_with_pyflyte(self, session: Session) -> Session:
+        """
+        `session`, written to `pyflyte`'s own entries too where it is `pyflyte`'s login: its refresh token is spent.
+
+        Where they cannot be written the two part here: what stands there must never be taken for newer.
+        """
+        if not session.pyflytes:
+            return session
         texts = {
-            "access_token": session.credential.token,
             "refresh_token": session.refresh_token,
+            "access_token": session.credential.token,
             "id_token": session.credential.id_token,
         }
-        for name, secret in texts.items():
-            if secret is not None:
-                self._items.set(name, secret.reveal(), service)
+        try:
+            for name, secret in texts.items():
+                if secret is not None:
+                    self._items.set(name, secret.reveal(), session.pyflytes, whole=True)
+        except KeyringTrouble as trouble:
+            logger.info("pyflyte's own login could not be renewed with ours: %s", trouble)
+            return replace(session, pyflytes=None)
+        return session
 
     def _warn(self, trouble: KeyringTrouble) -> None:
         with self._lock:
