@@ -51,7 +51,8 @@ def _bus(environ: dict[str, str]) -> Iterator[str]:
     configuration = Path(environ["HOME"]) / "bus.conf"
     configuration.write_text(
         "<busconfig><type>session</type><listen>unix:tmpdir=/tmp</listen>"
-        '<policy context="default"><allow send_destination="*"/><allow own="*"/></policy></busconfig>'
+        '<policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy>'
+        "</busconfig>"
     )
     bus = subprocess.Popen(
         ["dbus-daemon", "--nofork", "--print-address", f"--config-file={configuration}"],

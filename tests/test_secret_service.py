@@ -44,7 +44,8 @@ store, key = of_user(), SessionKey("localhost:30080", "flytectl")
 found = store.of_pyflyte(key)
 assert found.refresh_token == Secret("refresh-0") and found.credential.id_token == Secret("an.id.token")
 def renew(session):
-    return replace(session, credential=Credential(Secret("access-1"), expires_at=2e9), refresh_token=Secret("refresh-1"))
+    new = Credential(Secret("access-1"), expires_at=2e9)
+    return replace(session, credential=new, refresh_token=Secret("refresh-1"))
 enough = lambda credential, now: credential.remaining(now) > 60
 print(store.fresh(key, renew, enough=enough, now=time.time).refresh_token == Secret("refresh-1"))
 """
@@ -101,5 +102,7 @@ def test_the_service_leaves_nothing_behind(tmp_path: Path) -> None:
     with secret_service.running(tmp_path) as environ:
         address = environ["DBUS_SESSION_BUS_ADDRESS"]
         assert address
-    listed = subprocess.run(["ps", "axeww"], capture_output=True, text=True, check=False).stdout
+    listed = subprocess.run(
+        ["ps", "axeww"], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+    ).stdout
     assert str(tmp_path) not in listed
