@@ -6,9 +6,13 @@ Every test that needs Keycloak belongs here: a file is one worker's, so there is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import raw_oauth
 import requests
+from flow_peer import Peer
+from flow_suite import FlowSuite
 from identity_provider import FLYTE, IdentityProvider
 from keycloak_realm import WORKLOAD
 from kubernetes_issuer import KubernetesIssuer
@@ -129,3 +133,29 @@ def test_revoked_tokens_are_not_active(keycloak: IdentityProvider) -> None:
     after = raw_oauth.post(keycloak.introspection_endpoint, fields | {"token": token}, headers).json()
 
     assert (before["active"], after) == (True, {"active": False})
+
+
+NOT_OFFERED = {
+    "actor": "takes an `actor_token` and ignores it: 200, and no `act`",
+}
+
+
+@pytest.fixture(scope="module")
+def peer(
+    keycloak: IdentityProvider, kubernetes: KubernetesIssuer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Peer]:
+    alice = keycloak.users["alice"]
+    yield Peer(
+        name="Keycloak",
+        issuer=keycloak.issuer,
+        audience=FLYTE,
+        clients=keycloak.clients,
+        approve=lambda url, redirect: Visitor(alice).approve(url, redirect=redirect),
+        projected=kubernetes.token,
+        directory=tmp_path_factory.mktemp("flows"),
+        not_offered=NOT_OFFERED,
+    )
+
+
+class TestKeycloakFlows(FlowSuite):
+    """See `flow_suite`."""
