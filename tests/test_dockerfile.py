@@ -17,7 +17,7 @@ PROJECT = Path(__file__).parent.parent
 # An overlay over the whole system, in a mount namespace of its own: what happens there is gone afterwards.
 SCRATCH = """
 set -eu
-mount -t tmpfs -o size=4g tmpfs "$1"
+mount -t tmpfs -o size=8g tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
 for kernel in proc dev sys; do mount --rbind "/$kernel" "$1/root/$kernel"; done

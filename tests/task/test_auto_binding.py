@@ -25,12 +25,16 @@ def dynamically(x: int) -> str:
     flytekit.current_context().remote
     return plain(x=x)
 
+@task
+def identified() -> str:
+    return type(flytekit.current_context().identity).__name__
+
 @workflow
 def mapped() -> list[str]:
     return map_task(plain)(x=[1, 2])
 
 import asyncio
-print(plain(x=1), asyncio.run(asynchronous(x=1)), dynamically(x=1), *mapped())
+print(plain(x=1), asyncio.run(asynchronous(x=1)), dynamically(x=1), *mapped(), identified())
 """
 
 IDLE = """
@@ -48,11 +52,11 @@ def run(place: Place, program: str, **environment: str) -> subprocess.CompletedP
     return place.process(sys.executable, "-W", "always", file, **environment)
 
 
-def test_every_task_has_a_remote_without_a_word_in_its_code(place: Place) -> None:
+def test_every_task_has_a_remote_and_an_identity_without_a_word_in_its_code(place: Place) -> None:
     done = run(place, PROGRAM, AUTHAGENT_AUTO="1")
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["1"] * 5
+    assert done.stdout.split() == ["1"] * 5 + ["Identity"]
     assert place.calls("batch")["ListProjects"] == {"accepted": 5, "rejected": 0}
 
 
