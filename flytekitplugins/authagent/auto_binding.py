@@ -14,7 +14,7 @@ from flytekitplugins.authagent.errors import ConfigError
 
 def install(environ: Mapping[str, str]) -> None:
     """
-    Give every `current_context()` a `remote` and an `identity`, unless the switch says no or somebody has put them there.
+    Give every `current_context()` a `remote` and an `identity`, unless the switch says no or they are there already.
 
     A switch with a bad value is warned of now and raised when a task uses the remote: an import must not fail for
     it, and a task must not run on without.
