@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import requests
+import yaml
 from flow_peer import FLOWS, Peer
 from session_servers import FileKeyring
 
@@ -30,9 +35,16 @@ from flytekitplugins.authagent.oauth import revocation, token_exchange, userinfo
 from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.providers.oauth_client import OAuthClient
 from flytekitplugins.authagent.providers.person import PersonProvider
+from flytekitplugins.authagent.sandbox.control_plane import ControlPlane
+from flytekitplugins.authagent.sandbox.counts import Counts
+from flytekitplugins.authagent.sandbox.faults import Faults
+from flytekitplugins.authagent.sandbox.foreign_issuer import ForeignIssuer
+from flytekitplugins.authagent.sandbox.posture import Posture
 from flytekitplugins.authagent.session_store import SessionStore
 from flytekitplugins.authagent.specs import ClientCredentialsSpec, DeviceSpec, KeyringSpec, PkceSpec, TokenExchangeSpec
 from flytekitplugins.authagent.terminal import Terminal
+
+PROJECT = Path(__file__).parents[2]
 
 SECRETS = {"client_secret_basic": "basic", "client_secret_post": "post", "client_secret_jwt": "secret_jwt"}
 
@@ -262,6 +274,45 @@ class FlowSuite:
             meant_for(peer, fetched(spec))
 
         self.flow(peer, "jwt_bearer", run)
+
+    def test_a_task_runs_in_a_flyte_that_takes_its_tokens(self, peer: Peer) -> None:
+        binding = {
+            "provider": {"kind": "client_credentials", "scopes": ["all"]}
+            | {name: str(value) for name, value in peer.client("post").items()}
+        }
+        counts, faults, environ = Counts(), Faults(), {}
+        flyte = ControlPlane(
+            issuer=ForeignIssuer(peer.issuer, audience=peer.audience),
+            counts=counts,
+            faults=faults,
+            posture=Posture(issuer="external"),
+            directory=peer.directory / "flyte",
+            task_environment=environ,
+        )
+        flyte.start()
+        try:
+            environ |= {
+                "AUTHAGENT_CONFIG": str(peer.file("authagent.yaml", yaml.safe_dump({"bindings": [binding]}))),
+                "FLYTE_CREDENTIALS_AUTH_MODE": "authagent",
+                "FLYTE_PLATFORM_URL": flyte.endpoint,
+                "FLYTE_PLATFORM_INSECURE": "1",
+            }
+            done = subprocess.run(
+                [Path(sys.executable).parent / "pyflyte", "run", "--remote", "--wait", "examples/hello.py", "main"],
+                cwd=PROJECT,
+                env={"HOME": str(peer.directory), "PATH": os.environ["PATH"], **environ},
+                capture_output=True,
+                text=True,
+                timeout=100,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert [execution["phase"] for execution in flyte.executions()] == ["SUCCEEDED"]
+            rpcs = counts.snapshot()["rpcs"]
+            assert sum(rpc["rejected"] for rpc in rpcs.values()) == 0
+            assert rpcs["CreateExecution"]["accepted"] == 1
+        finally:
+            flyte.stop()
 
     @pytest.mark.parametrize("wrong", ["secret", "client", "issuer", "assertion", "subject"])
     def test_what_is_wrong_is_one_error_that_shows_nothing(
