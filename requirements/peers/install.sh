@@ -3,7 +3,7 @@
 # virtual environment and the directory to install in. What is there already is left alone; what cannot be had is named
 # at the end, and is an error then.
 set -eu
-python=$1
+case $1 in /*) python=$1 ;; *) python=$PWD/$1 ;; esac   # not resolved: a link into a virtual environment means that
 peers=$2
 here=$(cd "$(dirname "$0")" && pwd)
 missing=0
@@ -62,7 +62,7 @@ keycloak() {
     say "Keycloak ${name##*-}: download (177 MB) and build, about half a minute"
     rm -rf "$peers/keycloak" "$peers/download"
     mkdir "$peers/download"
-    mvn --quiet --batch-mode -Dstyle.color=never org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+    mvn --quiet --batch-mode org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
         -Dartifact="org.keycloak:${name%-*}:${name##*-}:zip" -DoutputDirectory="$peers/download"
     (cd "$peers/download" && sha256sum --check --quiet "$sum" && "$python" -m zipfile -e "$zip" .)
     mv "$peers/download/keycloak-${name##*-}" "$peers/keycloak"
