@@ -36,7 +36,8 @@ def test_client_credentials_with_each_authentication(keycloak: IdentityProvider,
     claims = raw_oauth.claims(keycloak, answer.json()["access_token"])
     assert (claims["scp"], claims["azp"]) == (["all"], client.id)
     assert sorted(claims["aud"]) == ["exchange", FLYTE]
-    assert claims["exp"] - claims["iat"] == answer.json()["expires_in"] == 300
+    assert claims["exp"] - claims["iat"] == 300
+    assert answer.json()["expires_in"] in (299, 300)  # it may be told a second later
 
 
 def test_a_pods_token_authenticates_its_client(keycloak: IdentityProvider, kubernetes: KubernetesIssuer) -> None:

@@ -155,7 +155,7 @@ def refusal(response: Response, sent: Request) -> AuthAgentError:
         if unavailable:
             return ProviderUnavailable(f"{response.url} answered {response.status}")
         return nothing_to_read
-    code = answer.get("error")
+    code = answer.get("error", answer.get("errorCode"))  # the latter is Okta's, where it is not an OAuth matter to it
     code = code if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else "no error code"
     message = f"{response.url} answered {response.status}: {code}{_description(answer, sent)}"
     return _kind(code, unavailable)(message, hint=HINTS.get(code, ""))
