@@ -14,7 +14,7 @@ import pytest
 from browsing import Browser
 from running_provider import send
 
-from flytekitplugins.authagent import kind, yaml_file
+from flytekitplugins.authagent import flyte_config, kind, yaml_file
 from flytekitplugins.authagent.agent.file import AgentFile
 from flytekitplugins.authagent.config import ClientFile
 from flytekitplugins.authagent.sandbox.sandbox import Sandbox
@@ -120,6 +120,8 @@ def test_every_configuration_file_that_is_shown_is_a_good_one(page: Path) -> Non
     for block in blocks(page.read_text(), "yaml"):
         if "upstreams:" in block:
             assert yaml_file.parse(block.encode(), AgentFile, name=page.name).rules
+        elif block.startswith("# ~/.flyte/config.yaml"):
+            assert yaml_file.parse(block.encode(), flyte_config.File, name=page.name).admin.endpoint
         elif "bindings:" in block:
             assert yaml_file.parse(block.encode(), ClientFile, name=page.name).bindings
 
