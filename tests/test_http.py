@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from certificates import Issued, issue
 from scripted_server import ScriptedServer
 
+from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.http import MAX_BODY, Door, check_url
 from flytekitplugins.authagent.oauth.message import Request
@@ -116,3 +119,60 @@ def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
 def test_loopback_and_https_are_allowed() -> None:
     for url in ("http://localhost:1/", "http://127.0.0.1/", "http://[::1]:5/", "https://idp.example.com/token"):
         check_url(url)
+
+
+@contextmanager
+def serving_tls(issued: Issued) -> Iterator[str]:
+    """An identity provider that says `{}` over TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        context = issued.server_context()
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
+                    secure.recv(65536)
+                    secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"https://localhost:{listening.getsockname()[1]}/token"
+
+
+def test_an_authority_of_ones_own_is_trusted_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    issued = issue(tmp_path, "localhost")
+    with serving_tls(issued) as url:
+        request = Request(url, (("client_secret", "pl4nted"),))
+        with pytest.raises(ProviderError, match="certificate is not trusted") as caught:
+            Door(timeout=5).send(request)
+        assert "caCertFilePath" in str(caught.value)
+        assert "pl4nted" not in str(caught.value)
+        assert Door(timeout=5, ca_file=issued.authority).send(request).status == 200
+        monkeypatch.setenv("SSL_CERT_FILE", str(issued.authority))
+        assert Door(timeout=5).send(request).status == 200
+
+
+def test_a_certificate_of_another_name_is_taken_only_where_none_is_verified(tmp_path: Path) -> None:
+    issued = issue(tmp_path, "another.example.com")
+    with serving_tls(issued) as url:
+        with pytest.raises(ProviderError, match="certificate is not trusted"):
+            Door(timeout=5, ca_file=issued.authority).send(Request(url))
+        assert Door(timeout=5, verify=False).send(Request(url)).status == 200
+
+
+def test_a_proxy_is_used_where_it_is_named_and_sees_its_own_token() -> None:
+    with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as proxy:
+        door = Door(
+            timeout=5, proxy=proxy.url.removesuffix("/token"), proxy_authorization=lambda: Secret("for-the-proxy")
+        )
+        assert door.send(Request("http://127.0.0.1:9/token", (("a", "b"),))).status == 200
+        assert "127.0.0.1" not in repr(door)
+    assert proxy.heard[0].startswith(b"POST http://127.0.0.1:9/token HTTP/1.1")
+    assert b"proxy-authorization: bearer for-the-proxy" in proxy.heard[0].lower()
+
+
+def test_a_proxy_that_is_down_is_named() -> None:
+    with pytest.raises(ProviderUnavailable, match="through the proxy"):
+        Door(timeout=5, proxy="http://127.0.0.1:9").send(Request("http://127.0.0.1:8/token"))

@@ -56,7 +56,7 @@ def diagnose(environ: Mapping[str, str], endpoint: str | None = None) -> Iterato
     if not settings.in_pod:
         yield from _keyring()
     asked = Asked(from_environment(environ), endpoint=endpoint, configured=flyte.admin.endpoint, interactive=False)
-    server = flyte_server(asked, None, environ)
+    server = flyte_server(asked, None, settings, environ)
     yield from _flyte(server)
     try:
         resolution = resolve(asked, settings, environ, timeout=15.0)
@@ -65,7 +65,7 @@ def diagnose(environ: Mapping[str, str], endpoint: str | None = None) -> Iterato
         yield _bad("credential" if isinstance(error, NoCredential) else "provider", error)
         return
     yield Finding("provider", "good", f"the credential comes from {resolution.provider}")
-    server = _server(resolution, asked, environ) or server
+    server = _server(resolution, settings, environ) or server
     if not credential.is_anonymous:
         yield from _credential(credential)
         yield from _clock(credential, flyte)
@@ -265,10 +265,11 @@ def _accepted(
     yield Finding("accepted", "good", f"Flyte takes the token{whom}")
 
 
-def _server(resolution: Resolution, asked: Asked, environ: Mapping[str, str]) -> FlyteServer | None:
+def _server(resolution: Resolution, settings: Settings, environ: Mapping[str, str]) -> FlyteServer | None:
     if resolution.endpoint is None:
         return None
-    return flyte_server(Asked(endpoint=resolution.endpoint.target, insecure=resolution.insecure), None, environ)
+    asked = Asked(endpoint=resolution.endpoint.target, insecure=resolution.insecure)
+    return flyte_server(asked, None, settings, environ)
 
 
 def _bad(check: str, error: AuthAgentError) -> Finding:

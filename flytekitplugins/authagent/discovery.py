@@ -33,7 +33,8 @@ class FlyteServer:
     """
     A Flyte, and how to reach it. `skip_verify` takes whatever certificate it shows.
 
-    `proxy_command` prints what a proxy before it wants to see. `timeout`: seconds for one RPC.
+    `proxy_command` prints what a proxy before it wants to see. `timeout`: seconds for one RPC. `plaintext`: to whom,
+    but loopback, the operator lets tokens go unencrypted.
     """
 
     endpoint: Endpoint
@@ -42,6 +43,21 @@ class FlyteServer:
     skip_verify: bool = False
     proxy_command: tuple[str, ...] = field(default=(), repr=False)
     timeout: float = TIMEOUT
+    plaintext: tuple[Endpoint, ...] = ()
+
+    def check_believable(self) -> None:
+        """
+        Refuse to take the word of somebody on the way for where secrets are to be sent: without TLS it may be theirs.
+
+        Raises `ConfigError`.
+        """
+        to = self.endpoint
+        named = any(to.host == other.host and other.port in (None, to.port) for other in self.plaintext)
+        if self.insecure and not to.loopback and not named:
+            raise ConfigError(
+                f"Flyte at {to.target} would be asked in plaintext where secrets are to be sent",
+                hint=f"use TLS (insecure: false), set issuer, or set AUTHAGENT_ALLOW_PLAINTEXT={to.host}",
+            )
 
     def proxy_authorization(self) -> Secret | None:
         """The token for the proxy, if there is one. Raises as `program.output`."""

@@ -16,9 +16,22 @@ from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.endpoint import Endpoint, parse
 from flytekitplugins.authagent.errors import ConfigError, Denied, NoCredential
 from flytekitplugins.authagent.providers import Provider, Wanted
-from flytekitplugins.authagent.source import WAIT, Direct, Source
-from flytekitplugins.authagent.sources import process_wide
-from flytekitplugins.authagent.specs import ApiKeySpec, LoginSpec, ProviderSpec, ServerSpec
+from flytekitplugins.authagent.source import WAIT, Source
+from flytekitplugins.authagent.sources import Direct, process_wide
+from flytekitplugins.authagent.specs import (
+    ApiKeySpec,
+    ClientCredentialsSpec,
+    CommandSpec,
+    DeviceSpec,
+    KeyringSpec,
+    LoginSpec,
+    PkceSpec,
+    ProviderSpec,
+    ServerSpec,
+)
+
+OF_FLYTES_CONFIGURATION = (ClientCredentialsSpec, CommandSpec, DeviceSpec, KeyringSpec, PkceSpec)
+"""What the default order makes of `~/.flyte/config.yaml` and its variables."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +178,23 @@ def _candidates(
 def _default(name: str, asked: Asked, settings: Settings, environ: Mapping[str, str]) -> _Candidate:
     """The provider called `name` as the environment alone configures it."""
     spec = default_order.spec(name, settings, environ)
+    if isinstance(spec, OF_FLYTES_CONFIGURATION) and (other := _of_another_flyte(spec.kind, asked, environ)):
+        spec = other
     if isinstance(spec, Unconfigured):
         return _Candidate(spec, name)
     return _candidate(spec, asked, None, settings, environ)
+
+
+def _of_another_flyte(kind: str, asked: Asked, environ: Mapping[str, str]) -> Unconfigured | None:
+    """What Flyte's configuration says is for the Flyte that it names: its secrets and tokens go to no other."""
+    named, wanted = flyte_config.load(environ).admin.endpoint, asked.endpoint or asked.configured
+    if not (named and wanted) or parse(named).same_as(parse(wanted)):
+        return None
+    return Unconfigured(
+        kind,
+        f"Flyte's configuration is for {parse(named).target}, not for {parse(wanted).target}",
+        "write a binding with the endpoint of this one",
+    )
 
 
 def _candidate(
@@ -175,12 +202,14 @@ def _candidate(
 ) -> _Candidate:
     server = None
     if isinstance(spec, ApiKeySpec | ServerSpec):
-        server = flyte_server(asked, binding, environ)
+        server = flyte_server(asked, binding, settings, environ)
     provider = providers.build(spec, environ, in_pod=settings.in_pod, server=server, interactive=asked.interactive)
     return _Candidate(provider, spec, binding)
 
 
-def flyte_server(asked: Asked, binding: Binding | None, environ: Mapping[str, str]) -> FlyteServer | None:
+def flyte_server(
+    asked: Asked, binding: Binding | None, settings: Settings, environ: Mapping[str, str]
+) -> FlyteServer | None:
     """
     The Flyte that may be asked how to authenticate, and how it is reached; `None` where nobody names one.
 
@@ -199,6 +228,7 @@ def flyte_server(asked: Asked, binding: Binding | None, environ: Mapping[str, st
         ca_file=default_order.absolute(admin.caCertFilePath),
         skip_verify=admin.insecureSkipVerify,
         proxy_command=admin.proxyCommand,
+        plaintext=settings.plaintext,
     )
 
 

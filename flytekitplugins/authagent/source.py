@@ -270,21 +270,6 @@ class Source:
         self._flight = None
 
 
-class Direct:
-    """A credential that belongs to the caller alone: it is fetched each time, in the caller's thread, and not kept."""
-
-    def __init__(self, fetch: Callable[[float | None], Credential]) -> None:
-        self._fetch = fetch
-
-    def get(self, *, min_lifetime: float = 0.0, timeout: float | None = None) -> Credential:
-        """As `Source.get`; there is nothing to wait for."""
-        return self._fetch(min_lifetime or None)
-
-    def renew(self, rejected: Credential) -> Credential:
-        """There is no other."""
-        return rejected
-
-
 def _too_short(min_lifetime: float) -> TooShort:
     return TooShort(
         f"no credential lives {min_lifetime:g} s or more",

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
+from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.source import Source
 
 
@@ -39,6 +40,21 @@ class Sources:
 
     def _forked(self) -> None:
         self._lock = threading.Lock()
+
+
+class Direct:
+    """A credential that belongs to the caller alone: it is fetched each time, in the caller's thread, and not kept."""
+
+    def __init__(self, fetch: Callable[[float | None], Credential]) -> None:
+        self._fetch = fetch
+
+    def get(self, *, min_lifetime: float = 0.0, timeout: float | None = None) -> Credential:
+        """As `Source.get`; there is nothing to wait for."""
+        return self._fetch(min_lifetime or None)
+
+    def renew(self, rejected: Credential) -> Credential:
+        """There is no other."""
+        return rejected
 
 
 process_wide = Sources(limit=1000)

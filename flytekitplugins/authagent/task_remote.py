@@ -123,10 +123,12 @@ _parents_clients: list[_Clients] = []
 
 
 def _shared_client(platform: flyte.Platform) -> SynchronousFlyteClient:
-    key = (platform.endpoint, platform.insecure, id(platform.resolution.source if platform.resolution else None))
+    passes = platform.resolution is not None and platform.resolution.provider == "passthrough"
+    # Headers that are passed through come with each call, so one client serves all.
+    source = 0 if passes else id(platform.resolution.source if platform.resolution else None)
+    key = (platform.endpoint, platform.insecure, source)
     with _clients_lock:
         if key not in _clients:
-            passes = platform.resolution is not None and platform.resolution.provider == "passthrough"
             _clients[key] = PassthroughClient(platform) if passes else SynchronousFlyteClient(platform)
         return _clients[key]
 

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TextIO
 
 MAX_LINE = 65536
 """Bytes that are taken of what somebody types."""
@@ -29,8 +30,14 @@ class Terminal:
 
 def here() -> Terminal:
     """The terminal of this process; not there where its input or its standard error is no terminal."""
-    there = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
-    return Terminal(_say, _open, _ask, there)
+    return Terminal(_say, _open, _ask, all(map(_is_terminal, (sys.stdin, sys.stderr))))
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # it is closed
+        return False
 
 
 def _say(line: str) -> None:

@@ -34,7 +34,7 @@ def provider(endpoint: str | None = None, *, kind: str | None = None, patience: 
             "no binding here has a person's login", hint="use --browser or --device, or write one with kind: pkce"
         )
     spec = _as(kind, found, patience)
-    server = flyte_server(asked, matching, os.environ)
+    server = flyte_server(asked, matching, settings, os.environ)
     if server is None and not spec.is_complete:
         raise ConfigError("no Flyte is configured", hint="name one with --endpoint, or write ~/.flyte/config.yaml")
     made = person.provider(spec, server, in_pod=settings.in_pod)

@@ -81,8 +81,8 @@ def server_of(resolution: Resolution, asked: Asked) -> FlyteServer | None:
     """The Flyte that `resolution` sends its credential to, and how it is reached."""
     if resolution.endpoint is None:
         return None
-    found = flyte_server(Asked(endpoint=resolution.endpoint.target, insecure=resolution.insecure), None, os.environ)
-    settings = config.load(os.environ)
+    settings, named = config.load(os.environ), resolution.endpoint.target
+    found = flyte_server(Asked(endpoint=named, insecure=resolution.insecure), None, settings, os.environ)
     if found and found.insecure and not settings.may_send_plaintext(found.endpoint):
         raise ConfigError(
             f"a token would be sent to {found.endpoint.target} in plaintext",

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from flytekitplugins.authagent.callback import Callback
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
+from flytekitplugins.authagent.http import check_url
 from flytekitplugins.authagent.oauth import authorization_code, device, token_response
 from flytekitplugins.authagent.oauth.target import Target
 from flytekitplugins.authagent.oauth.token_response import Granted
@@ -38,6 +39,7 @@ def by_browser(
     """
     metadata = client.metadata
     endpoint, client_id = metadata.need("authorization_endpoint"), client.client_id or ""
+    check_url(endpoint)  # a browser opens what it is given
     with Callback(redirect_uri or client.from_flyte.redirect_uri or REDIRECT) as callback:
         started = authorization_code.start(
             endpoint,

@@ -58,6 +58,7 @@ class OAuthClient:
                 f"{self.kind} has neither issuer nor token_endpoint, and no Flyte is known that could be asked",
                 hint="set issuer, or say which Flyte: FLYTE_PLATFORM_URL, or endpoint: in the binding",
             )
+        self.server.check_believable()
         return flyte.public_client(self.server)
 
     @property
