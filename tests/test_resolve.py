@@ -215,3 +215,18 @@ def test_a_flyte_configuration_that_is_broken_does_not_hurt_who_does_not_need_it
     config_file.chmod(0o600)
     environ["AUTHAGENT_TOKEN_FILE"] = str(token_file(environ, "from-file"))
     assert token_of(resolved(environ)) == "from-file"
+
+
+def test_the_header_is_the_bindings_else_that_of_flytes_configuration_for_this_flyte(environ: Environment) -> None:
+    config_file = Path(environ["HOME"], ".flyte", "config.yaml")
+    config_file.parent.mkdir(mode=0o700)
+    config_file.write_text("admin: {endpoint: flyte.example.com, authorizationHeader: X-Flyte}")
+    config_file.chmod(0o600)
+    environ["AUTHAGENT_TOKEN_FILE"] = str(token_file(environ, "from-file"))
+    assert resolved(environ, Asked(configured="flyte.example.com")).header == "x-flyte"
+    assert resolved(environ, Asked(endpoint="other.example.com")).header is None
+    environ["FLYTE_CREDENTIALS_AUTHORIZATION_METADATA_KEY"] = "X-From-Environment"
+    assert resolved(environ).header == "x-from-environment"
+    spec = {"kind": "file", "path": environ["AUTHAGENT_TOKEN_FILE"]}
+    configured(environ, [{"provider": spec, "authorization_header": "x-binding"}])
+    assert resolved(environ).header == "x-binding"

@@ -60,7 +60,7 @@ def test_what_flytes_configuration_has_is_for_the_flyte_that_it_names(
     if "clientSecretLocation" in admin:
         admin = admin | {"clientSecretLocation": secret(environ)}
     configured(environ, **admin)
-    with pytest.raises(NoCredential, match=r"is for flyte\.example\.com, not for 127\.0\.0\.1:9"):
+    with pytest.raises(NoCredential, match=r"is for flyte\.example\.com, not for http://127\.0\.0\.1:9"):
         resolve(Asked(endpoint="http://127.0.0.1:9"), config.load(environ), environ)
     assert not Path(environ["HOME"], "was-run").exists()
 

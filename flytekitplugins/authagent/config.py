@@ -60,7 +60,6 @@ class Settings:
     token_file: Path | None = None
     in_pod: bool = False
     plaintext: tuple[endpoint.Endpoint, ...] = ()
-    authorization_header: str | None = None
 
     def may_send_plaintext(self, to: endpoint.Endpoint) -> bool:
         """Whether a token may go to `to` unencrypted: it stays on this machine, or the operator named it."""
@@ -87,7 +86,6 @@ def load(environ: Mapping[str, str]) -> Settings:
         token_file=_path(token_file, "AUTHAGENT_TOKEN_FILE") if token_file else None,
         in_pod=environment.in_pod(environ),
         plaintext=tuple(endpoint.parse(host) for host in plaintext if host.strip()),
-        authorization_header=environ.get("FLYTE_CREDENTIALS_AUTHORIZATION_METADATA_KEY", "").lower() or None,
     )
 
 

@@ -85,9 +85,14 @@ def is_switched_off(environ: Mapping[str, str]) -> bool:
     return not environment.boolean(environ, "FLYTE_PLATFORM_AUTH", default=True)
 
 
-def spec(name: str, settings: Settings, environ: Mapping[str, str]) -> ProviderSpec | Unconfigured:
+def spec(
+    name: str, settings: Settings, environ: Mapping[str, str], *, wanted: str | None = None
+) -> ProviderSpec | Unconfigured:
     """
     The provider called `name`, as the environment and Flyte's configuration describe it.
+
+    `wanted` is the Flyte that it is for. What is configured for another one does not count: its secrets and tokens
+    go to the Flyte that it names.
 
     Raises `ConfigError` for what they say that cannot be used.
     """
@@ -111,8 +116,19 @@ def spec(name: str, settings: Settings, environ: Mapping[str, str]) -> ProviderS
     if name in plain:
         return plain[name]()
     if name in by_flyte:
-        return by_flyte[name](flyte_config.load(environ))
+        config = flyte_config.load(environ)
+        return by_flyte[name](config) if config.is_for(wanted) else _of_another(name, config, wanted)
     return Unconfigured(name, "no binding configures it", f"write a binding with kind: {name}")
+
+
+def _of_another(name: str, config: FlyteConfig, wanted: str | None) -> ProviderSpec | Unconfigured:
+    """A login at a Flyte that is not the configured one is still a login; nothing else is known of it."""
+    plain: dict[str, ProviderSpec] = {"keyring": KeyringSpec(), "pkce": PkceSpec(), "device": DeviceSpec()}
+    return plain.get(name) or Unconfigured(
+        name if name != "flyte" else "Flyte's configuration",
+        f"what is configured is for {config.admin.endpoint}, not for {wanted}",
+        "write a binding with the endpoint of this one, or `authagent login --endpoint`",
+    )
 
 
 def of_flyte(config: FlyteConfig) -> ProviderSpec | Unconfigured:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from flytekitplugins.authagent import environment, trust, yaml_file
+from flytekitplugins.authagent import endpoint, environment, trust, yaml_file
 from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.specs import Scopes
 
@@ -122,6 +122,11 @@ class FlyteConfig:
     def has_secret(self) -> bool:
         """Whether a client secret is configured: flytekit authenticates with it then, whatever `authType` says."""
         return bool(self.admin.clientSecretLocation or self.admin.clientSecretEnvVar)
+
+    def is_for(self, wanted: str | None) -> bool:
+        """Whether this is about the Flyte at `wanted`: what is configured for one is not for another."""
+        named = self.admin.endpoint
+        return not (named and wanted) or endpoint.parse(named).same_as(endpoint.parse(wanted))
 
 
 def load(environ: Mapping[str, str]) -> FlyteConfig:

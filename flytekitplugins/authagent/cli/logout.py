@@ -8,7 +8,6 @@ import sys
 from flytekitplugins.authagent.cli import person
 from flytekitplugins.authagent.errors import NoCredential, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.oauth import revocation
-from flytekitplugins.authagent.oauth.client_authentication import METHODS, Proof
 from flytekitplugins.authagent.oauth.discovery import Metadata
 from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.providers.oauth_client import discover
@@ -59,10 +58,7 @@ def _revoke(provider: PersonProvider, session: Session) -> str:
 
 
 def _revoke_at(endpoint: str, provider: PersonProvider, session: Session) -> str:
-    if provider.spec.method == "none":
-        client = METHODS["none"](session.client_id or provider.client.client_id, Proof())
-    else:
-        client = provider.client.authentication()
+    client = provider.as_client_of(session)
     if session.refresh_token:
         sent = revocation.request(endpoint, client, session.refresh_token, "refresh_token")
         revocation.check(provider.client.send(sent))

@@ -28,7 +28,8 @@ def provider(endpoint: str | None = None, *, kind: str | None = None, patience: 
     if matching is not None and isinstance(matching.provider, KeyringSpec | LoginSpec):
         found: ProviderSpec | Unconfigured = matching.provider
     elif settings.bindings is None or kind:
-        found = default_order.spec("flyte" if endpoint is None and not kind else kind or "pkce", settings, os.environ)
+        name = "flyte" if endpoint is None and not kind else kind or "pkce"
+        found = default_order.spec(name, settings, os.environ, wanted=endpoint)
     else:
         raise ConfigError(
             "no binding here has a person's login", hint="use --browser or --device, or write one with kind: pkce"

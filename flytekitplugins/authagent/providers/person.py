@@ -11,7 +11,7 @@ from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.errors import ConfigError, Denied
 from flytekitplugins.authagent.oauth import refresh, token_response
-from flytekitplugins.authagent.oauth.client_authentication import METHODS, Proof
+from flytekitplugins.authagent.oauth.client_authentication import METHODS, Added, Proof
 from flytekitplugins.authagent.oauth.target import Target
 from flytekitplugins.authagent.oauth.token_response import Granted
 from flytekitplugins.authagent.providers import Wanted, login
@@ -149,13 +149,8 @@ class PersonProvider:
         if session.refresh_token is None:
             raise Denied("the login has ended", hint=self.remedy)
         endpoint = session.token_endpoint or self.client.metadata.need("token_endpoint")
-        method = METHODS[self.spec.method]
-        client = (
-            self.client.authentication()
-            if self.spec.method != "none"
-            else method(session.client_id or self.client.client_id, Proof())
-        )
-        sent = refresh.request(endpoint, client, session.refresh_token, Target(resource=self.spec.resource))
+        target = Target(resource=self.spec.resource)
+        sent = refresh.request(endpoint, self.as_client_of(session), session.refresh_token, target)
         response = self.client.send(sent)
         refresh.check(response, sent)
         granted = token_response.granted(response, sent, now=self.client.clock(), provider=self.kind)
@@ -172,6 +167,12 @@ class PersonProvider:
             refresh_token=granted.refresh_token or session.refresh_token,
             refresh_expires_at=granted.refresh_expires_at if granted.refresh_token else session.refresh_expires_at,
         )
+
+    def as_client_of(self, session: Session) -> Added:
+        """What shows that the client is the one of `session`; a public one needs no discovery for that."""
+        if self.spec.method != "none":
+            return self.client.authentication()
+        return METHODS["none"](session.client_id or self.client.client_id, Proof())
 
     def _named(self, credential: Credential) -> Credential:
         return replace(credential, provider=self.kind)
