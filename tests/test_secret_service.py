@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import running_provider
 import secret_service
 
 pytestmark = pytest.mark.peer
@@ -96,6 +98,35 @@ def test_what_pyflyte_stored_is_read_renewed_and_given_back(tmp_path: Path) -> N
         secret_service.python(PYFLYTE, environ)
         assert secret_service.python(TAKE, environ) == "True\n"
         assert secret_service.python(READ, environ) == "access-1 refresh-1\n"
+
+
+START = """
+import sys
+from session_servers import ended
+from flytekitplugins.authagent.session import SessionKey
+from flytekitplugins.authagent.session_store import of_user
+of_user().save(SessionKey("flyte.example.com"), ended(sys.argv[1]))
+"""
+RENEW = """
+import sys, time
+from session_servers import Renewing
+from flytekitplugins.authagent.session import SessionKey
+from flytekitplugins.authagent.session_store import of_user
+enough = lambda credential, now: credential.remaining(now) > 1
+print(of_user().fresh(SessionKey("flyte.example.com"), Renewing(sys.argv[1]), enough=enough, now=time.time)
+    .credential.token.reveal())
+"""
+
+
+def test_eight_processes_renew_a_login_in_it_once(tmp_path: Path) -> None:
+    with secret_service.running(tmp_path) as environ, running_provider.running("external") as provider:
+        secret_service.python(START, environ, provider.issuer.sign_in("alice"))
+        with ThreadPoolExecutor(8) as pool:
+            tokens = set(
+                pool.map(lambda _: secret_service.python(RENEW, environ, provider.issuer.token_endpoint), range(8))
+            )
+        assert len(tokens) == 1
+        assert provider.counts.snapshot()["mints"] == {"flytectl": 1}
 
 
 def test_the_service_leaves_nothing_behind(tmp_path: Path) -> None:
