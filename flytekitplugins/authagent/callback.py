@@ -32,11 +32,11 @@ class Callback:
     """
     Listens at `redirect_uri` while it is open. A port of 0, or none, is one that is free: see `redirect_uri` then.
 
-    `is_answer` says which requests are the answer that is waited for; all others are turned away, and it goes on
-    waiting. Nothing that it is sent is logged: the query holds the code.
+    `is_answer` says which requests are the answer that is waited for, none until it is set; all others are turned away,
+    and it goes on waiting. Nothing that it is sent is logged: the query holds the code.
     """
 
-    def __init__(self, redirect_uri: str, is_answer: Callable[[Query], bool] = lambda query: True) -> None:
+    def __init__(self, redirect_uri: str, is_answer: Callable[[Query], bool] = lambda query: False) -> None:
         parts = urlsplit(redirect_uri)
         try:
             port = parts.port or 0
@@ -51,6 +51,7 @@ class Callback:
         self._lock = threading.Lock()
         self._answer: Future[Query] = Future()
         self._outcome: Future[str | None] = Future()
+        self._pages: set[threading.Event] = set()
         self._servers = _listen(parts.hostname, port, self)
         host = f"[{parts.hostname}]" if parts.hostname == "::1" else parts.hostname
         self.redirect_uri = f"http://{host}:{self._servers[0].server_address[1]}{self._path}"
@@ -64,6 +65,8 @@ class Callback:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.tell(None if error is None else "Look at the terminal for the reason.")
+        for shown in list(self._pages):  # who logged in is looking at a page that is about to be sent
+            shown.wait(CONNECTION_SECONDS)
         for server in self._servers:
             server.shutdown()
             server.server_close()
@@ -87,8 +90,8 @@ class Callback:
             if not self._outcome.done():
                 self._outcome.set_result(failure)
 
-    def _page(self, target: str) -> tuple[int, str]:
-        """The status and the page for a request of `target`."""
+    def _page(self, target: str, shown: threading.Event) -> tuple[int, str]:
+        """The status and the page for a request of `target`; `shown` is set once it has been sent."""
         parts = urlsplit(target)
         if parts.path != self._path:
             return 404, page("Nothing here", "This address only waits for a login to come back.")
@@ -98,6 +101,7 @@ class Callback:
             query = {}
         if not self.offer(query):
             return 400, page("Not this login", "This is not the answer to the login that is going on. It still waits.")
+        self._pages.add(shown)
         try:
             failure = self._outcome.result(OUTCOME_SECONDS)
         except Exception:  # whatever became of it, the person looks at a page
@@ -151,7 +155,13 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "authagent", ""
 
     def do_GET(self) -> None:
-        status, content = self.callback._page(self.path)
+        shown = threading.Event()
+        try:
+            self._show(*self.callback._page(self.path, shown))
+        finally:
+            shown.set()
+
+    def _show(self, status: int, content: str) -> None:
         body = content.encode()
         self.send_response(status)
         for name, value in {
@@ -166,6 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+        self.wfile.flush()
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:
