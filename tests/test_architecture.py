@@ -11,11 +11,12 @@ PREFIX = "flytekitplugins.authagent"
 LAYERS = [
     {"errors", "wire"},
     {"credential", "environment", "context", "kind", "endpoint", "trust", "recoverable", "rejection", "terminal"},
-    {"yaml_file", "oauth", "source", "passthrough", "callback", "program"},
+    {"yaml_file", "oauth", "source", "passthrough", "callback", "program", "asked"},
     {"specs", "http", "sources", "discovery", "session", "keyring_items", "session_lock"},
     {"config", "flyte_config", "session_store"},
     {"binding", "providers"},
     {"default_order"},
+    {"reach"},
     {"agent", "resolve"},
     {"diagnosis"},
     {"flyte", "failed_call", "passthrough_client"},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -124,21 +125,30 @@ def test_loopback_and_https_are_allowed() -> None:
 @contextmanager
 def serving_tls(issued: Issued) -> Iterator[str]:
     """An identity provider that says `{}` over TLS."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        context = issued.server_context()
 
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listening.accept()
-                except OSError:
-                    return
-                with suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
-                    secure.recv(65536)
-                    secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
 
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"https://localhost:{listening.getsockname()[1]}/token"
+        do_GET = do_POST = _answer
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    class Quiet(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that does not trust it goes away."""
+
+    server = Quiet(("127.0.0.1", 0), Handler)
+    server.socket = issued.server_context().wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"https://localhost:{server.server_port}/token"
+    server.shutdown()
+    server.server_close()
 
 
 def test_an_authority_of_ones_own_is_trusted_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 from collections.abc import MutableMapping
 from pathlib import Path
 
 import pytest
+import running_provider
 import yaml
 
 from flytekitplugins.authagent import config
+from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.context import Context, RunAs
 from flytekitplugins.authagent.errors import ConfigError, Denied, NoCredential, ProviderError
-from flytekitplugins.authagent.resolve import Asked, Resolution, resolve
+from flytekitplugins.authagent.resolve import Resolution, resolve
+from flytekitplugins.authagent.sandbox.control_plane import ControlPlane
+from flytekitplugins.authagent.sandbox.posture import Posture
 
 Environment = MutableMapping[str, str]
 
@@ -230,3 +235,28 @@ def test_the_header_is_the_bindings_else_that_of_flytes_configuration_for_this_f
     spec = {"kind": "file", "path": environ["AUTHAGENT_TOKEN_FILE"]}
     configured(environ, [{"provider": spec, "authorization_header": "x-binding"}])
     assert resolved(environ).header == "x-binding"
+
+
+@pytest.mark.parametrize(("scheme", "variable"), [("http://", None), ("", "FLYTE_PLATFORM_INSECURE")])
+def test_an_api_key_says_which_flyte_and_how_it_is_reached(
+    environ: Environment, tmp_path: Path, scheme: str, variable: str | None
+) -> None:
+    if variable:
+        environ[variable] = "1"
+    with running_provider.running() as provider:
+        flyte = ControlPlane(
+            issuer=provider.issuer,
+            counts=provider.counts,
+            faults=provider.faults,
+            posture=Posture(),
+            directory=tmp_path / "flyte",
+            task_environment={},
+        )
+        flyte.start()
+        key = f"{scheme}{flyte.endpoint}:batch:{provider.secret('batch')}:"
+        environ["FLYTE_API_KEY"] = base64.b64encode(key.encode()).decode()
+        found = resolved(environ)
+        flyte.stop()
+    assert found.endpoint is not None
+    assert (found.provider, found.endpoint.target, found.insecure) == ("api_key", flyte.endpoint, True)
+    assert token_of(found).count(".") == 2

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from flytekitplugins.authagent import config, discovery, endpoint, terminal
+from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.errors import ConfigError, NoCredential
@@ -18,7 +19,7 @@ from flytekitplugins.authagent.oauth.discovery import Metadata, from_document
 from flytekitplugins.authagent.oauth.target import Target
 from flytekitplugins.authagent.providers import login
 from flytekitplugins.authagent.providers.oauth_client import OAuthClient
-from flytekitplugins.authagent.resolve import Asked, resolve
+from flytekitplugins.authagent.resolve import resolve
 from flytekitplugins.authagent.specs import ClientCredentialsSpec, PkceSpec
 from flytekitplugins.authagent.terminal import Terminal
 

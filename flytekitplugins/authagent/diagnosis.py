@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flytekitplugins.authagent import config, default_order, discovery, flyte_config, wire
+from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Settings
 from flytekitplugins.authagent.context import from_environment
 from flytekitplugins.authagent.credential import Credential, claims, moment
@@ -21,7 +22,8 @@ from flytekitplugins.authagent.flyte_config import FlyteConfig
 from flytekitplugins.authagent.http import Door
 from flytekitplugins.authagent.keyring_items import KeyringItems, KeyringTrouble
 from flytekitplugins.authagent.oauth.message import Request
-from flytekitplugins.authagent.resolve import Asked, Resolution, flyte_server, resolve
+from flytekitplugins.authagent.reach import flyte_server
+from flytekitplugins.authagent.resolve import Resolution, resolve
 
 SKEW = 5.0
 """Seconds that clocks may differ: flyteadmin allows for none at all, and networks take a part of a second."""

@@ -45,6 +45,12 @@ class FlyteServer:
     timeout: float = TIMEOUT
     plaintext: tuple[Endpoint, ...] = ()
 
+    @property
+    def spelled(self) -> str:
+        """Its address, which says by its scheme where it speaks plaintext."""
+        target = self.endpoint.target
+        return f"http://{target}" if self.insecure and not target.startswith("unix:") else target
+
     def check_believable(self) -> None:
         """
         Refuse to take the word of somebody on the way for where secrets are to be sent: without TLS it may be theirs.

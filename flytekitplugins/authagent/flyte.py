@@ -13,11 +13,12 @@ from flytekit.configuration.internal import Platform as PlatformEntries
 from flytekitplugins.authagent import config as client_config
 from flytekitplugins.authagent import discovery
 from flytekitplugins.authagent import endpoint as endpoints
+from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Settings
 from flytekitplugins.authagent.context import from_environment
 from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.errors import ConfigError
-from flytekitplugins.authagent.resolve import Asked, Resolution, resolve
+from flytekitplugins.authagent.resolve import Resolution, resolve
 
 NO_ENDPOINT = "no Flyte endpoint is configured"
 ENDPOINT_HINT = "set FLYTE_PLATFORM_URL, or AuthAgent(endpoint=...), or `flyte:` in the agent's configuration"

@@ -8,38 +8,18 @@ from functools import partial
 
 from flytekitplugins.authagent import binding as bindings
 from flytekitplugins.authagent import default_order, flyte_config, kind, providers
+from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Binding, Settings
 from flytekitplugins.authagent.context import Context
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.default_order import SwitchedOff, Unconfigured
-from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.endpoint import Endpoint, parse
 from flytekitplugins.authagent.errors import ConfigError, Denied, NoCredential
-from flytekitplugins.authagent.flyte_config import Admin
 from flytekitplugins.authagent.providers import Provider, Wanted
+from flytekitplugins.authagent.reach import flyte_server, reach
 from flytekitplugins.authagent.source import WAIT, Source
 from flytekitplugins.authagent.sources import Direct, process_wide
 from flytekitplugins.authagent.specs import ApiKeySpec, LoginSpec, ProviderSpec, ServerSpec
-
-
-@dataclass(frozen=True)
-class Asked:
-    """
-    What code asks for. Whatever is left out is the binding's, the provider's or the server's to say.
-
-    `endpoint` is the Flyte that the code names, `configured` the one of the Flyte configuration (environment or
-    file), which a binding may overrule. `insecure`: whether that one speaks plaintext, where the code says so.
-    `interactive`: whether somebody at the terminal may be asked to log in.
-    """
-
-    context: Context = Context()
-    provider: str | None = None
-    endpoint: str | None = None
-    configured: str | None = None
-    insecure: bool | None = None
-    audience: str | None = None
-    scopes: tuple[str, ...] = ()
-    interactive: bool = True
 
 
 @dataclass(frozen=True)
@@ -198,33 +178,15 @@ def _candidate(
     server = None
     if isinstance(spec, ApiKeySpec | ServerSpec):
         server = flyte_server(asked, binding, settings, environ)
-    provider = providers.build(spec, environ, in_pod=settings.in_pod, server=server, interactive=asked.interactive)
-    return _Candidate(provider, spec, binding)
-
-
-def flyte_server(
-    asked: Asked, binding: Binding | None, settings: Settings, environ: Mapping[str, str]
-) -> FlyteServer | None:
-    """
-    The Flyte that may be asked how to authenticate, and how it is reached; `None` where nobody names one.
-
-    Raises `ConfigError` for a Flyte configuration that cannot be used.
-    """
-    config = flyte_config.load(environ)
-    named = asked.endpoint or (binding.endpoint if binding else None) or asked.configured or config.admin.endpoint
-    if not named:
-        return None
-    admin = config.admin if config.is_for(named) else Admin()
-    endpoint = parse(named)
-    said = (endpoint.insecure, asked.insecure, binding.insecure if binding else None, admin.insecure)
-    return FlyteServer(
-        endpoint,
-        insecure=next((insecure for insecure in said if insecure is not None), False),
-        ca_file=default_order.absolute(admin.caCertFilePath),
-        skip_verify=admin.insecureSkipVerify,
-        proxy_command=admin.proxyCommand,
-        plaintext=settings.plaintext,
+    provider = providers.build(
+        spec,
+        environ,
+        in_pod=settings.in_pod,
+        server=server,
+        reach=lambda named: reach(named, asked, binding, settings, environ),
+        interactive=asked.interactive,
     )
+    return _Candidate(provider, spec, binding)
 
 
 def _check_honoured(asked: Asked, candidate: _Candidate) -> None:

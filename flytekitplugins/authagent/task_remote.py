@@ -14,11 +14,12 @@ from flytekit.remote import FlyteRemote
 
 from flytekitplugins.authagent import config as client_config
 from flytekitplugins.authagent import flyte
+from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Settings
 from flytekitplugins.authagent.context import Context, RunAs
 from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.passthrough_client import PassthroughClient
-from flytekitplugins.authagent.resolve import Asked, Resolution, resolve
+from flytekitplugins.authagent.resolve import Resolution, resolve
 from flytekitplugins.authagent.task import AuthAgent, TokenRequest
 
 SCHEME = "flyte"

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from flytekitplugins.authagent import binding, config, default_order
+from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.context import from_environment
 from flytekitplugins.authagent.default_order import Unconfigured
 from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.providers import person
 from flytekitplugins.authagent.providers.person import PersonProvider
-from flytekitplugins.authagent.resolve import Asked, flyte_server
+from flytekitplugins.authagent.reach import flyte_server
 from flytekitplugins.authagent.specs import DeviceSpec, KeyringSpec, LoginSpec, PkceSpec, ProviderSpec
 
 

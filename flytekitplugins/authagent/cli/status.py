@@ -8,11 +8,12 @@ import time
 from typing import Any
 
 from flytekitplugins.authagent import config, flyte_config
+from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.cli.shown import ends, print_facts
 from flytekitplugins.authagent.cli.whoami import scopes
 from flytekitplugins.authagent.context import from_environment
 from flytekitplugins.authagent.errors import AuthAgentError, NoCredential
-from flytekitplugins.authagent.resolve import Asked, resolve
+from flytekitplugins.authagent.resolve import resolve
 
 
 def run(arguments: list[str]) -> int:

@@ -115,9 +115,10 @@ def run(arguments: "list[str]") -> int:
     import os
 
     from flytekitplugins.authagent import config
+    from flytekitplugins.authagent.asked import Asked
     from flytekitplugins.authagent.context import from_environment
     from flytekitplugins.authagent.errors import NoCredential
-    from flytekitplugins.authagent.resolve import Asked, resolve
+    from flytekitplugins.authagent.resolve import resolve
 
     parser = argparse.ArgumentParser(
         prog="authagent token",

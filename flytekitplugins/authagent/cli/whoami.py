@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 from flytekitplugins.authagent import config, discovery, flyte_config
+from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.cli import person
 from flytekitplugins.authagent.cli.shown import ends, print_facts
 from flytekitplugins.authagent.context import from_environment
@@ -17,7 +18,8 @@ from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Provid
 from flytekitplugins.authagent.oauth import userinfo
 from flytekitplugins.authagent.oauth.userinfo import Person
 from flytekitplugins.authagent.providers import Wanted
-from flytekitplugins.authagent.resolve import Asked, Resolution, flyte_server, resolve
+from flytekitplugins.authagent.reach import flyte_server
+from flytekitplugins.authagent.resolve import Resolution, resolve
 
 
 @dataclass(frozen=True)

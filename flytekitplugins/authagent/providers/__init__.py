@@ -7,10 +7,11 @@ and broken"). Nothing else crosses that line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from flytekitplugins.authagent import endpoint as endpoints
 from flytekitplugins.authagent.context import Context
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.discovery import FlyteServer
@@ -70,18 +71,26 @@ class Provider(Protocol):
         """
 
 
+def plainly(named: str) -> FlyteServer:
+    """The Flyte at `named`, of which nothing else is known."""
+    endpoint = endpoints.parse(named)
+    return FlyteServer(endpoint, insecure=bool(endpoint.insecure))
+
+
 def build(  # noqa: PLR0911 - one for each kind
     spec: ProviderSpec,
     environ: Mapping[str, str],
     *,
     in_pod: bool,
     server: FlyteServer | None = None,
+    reach: Callable[[str], FlyteServer] = plainly,
     interactive: bool = True,
 ) -> Provider:
     """
     The provider that `spec` describes, for the Flyte at `server`. Imports what it needs and nothing else.
 
-    `interactive`: whether it may ask the person at the terminal, if there is one.
+    `reach` says how a Flyte is reached that the provider itself names, `interactive` whether it may ask the person at
+    the terminal, if there is one.
     """
     match spec:
         case EnvSpec():
@@ -107,7 +116,7 @@ def build(  # noqa: PLR0911 - one for each kind
         case ApiKeySpec():
             from flytekitplugins.authagent.providers import api_key
 
-            return api_key.provider(spec, environ, server, in_pod=in_pod)
+            return api_key.provider(spec, environ, server, reach, in_pod=in_pod)
         case ClientCredentialsSpec():
             from flytekitplugins.authagent.providers.client_credentials import ClientCredentialsProvider
             from flytekitplugins.authagent.providers.oauth_client import OAuthClient

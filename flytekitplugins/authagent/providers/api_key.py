@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from flytekitplugins.authagent import endpoint as endpoints
 from flytekitplugins.authagent.credential import Credential, Secret
@@ -71,17 +71,17 @@ class ApiKeyProvider:
 
 
 def provider(
-    spec: ApiKeySpec, environ: Mapping[str, str], server: FlyteServer | None, *, in_pod: bool
+    spec: ApiKeySpec,
+    environ: Mapping[str, str],
+    server: FlyteServer | None,
+    reach: Callable[[str], FlyteServer],
+    *,
+    in_pod: bool,
 ) -> ApiKeyProvider:
-    """The provider of `spec`. `server`: the Flyte of keys that name none, and how to reach one that is named."""
+    """The provider of `spec`. `server`: the Flyte of keys that name none. `reach`: the way to one that is named."""
 
     def client(key: ApiKey) -> OAuthClient:
-        flyte = server
-        if key.endpoint:
-            named = endpoints.parse(key.endpoint)
-            reached = server or FlyteServer(named)
-            insecure = reached.insecure if named.insecure is None else named.insecure
-            flyte = replace(reached, endpoint=named, insecure=insecure)
+        flyte = reach(key.endpoint) if key.endpoint else server
         options = ClientCredentialsSpec.model_construct(client_id=key.client_id, scopes=spec.scopes)
         known: dict[str, object] = {"client_authentication": "client_secret_basic"}
         if flyte:

@@ -132,7 +132,7 @@ class OAuthClient:
         return replace(
             credential,
             header=credential.header or self.from_flyte.header or None,
-            endpoint=credential.endpoint or self.server.endpoint.target,
+            endpoint=credential.endpoint or self.server.spelled,
         )
 
     @property
