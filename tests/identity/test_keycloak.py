@@ -15,10 +15,13 @@ import requests
 from browser import browser
 from flow_peer import Peer
 from flow_suite import FlowSuite
+from flytekit.clients.auth.authenticator import ClientCredentialsAuthenticator
+from flytekits_own import Store, browser_login, without_a_keyring
 from identity_provider import FLYTE, IdentityProvider, User
 from kubernetes_issuer import KubernetesIssuer
 from login_pages import Visitor
 from oidc_provider import DEVICE_CODE, EXCHANGE, JWT_BEARER
+from pytest_mock import MockerFixture
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(240)]
 
@@ -167,6 +170,19 @@ def test_a_browser_with_a_wrong_password_is_told(keycloak: IdentityProvider, tmp
         window.approve(request.url, User("alice", "guessed"), redirect=REDIRECT)
 
     assert (tmp_path / "failed.png").stat().st_size > 1000
+
+
+def test_flytekits_own_browser_login_works_too(keycloak: IdentityProvider, mocker: MockerFixture) -> None:
+    with without_a_keyring():
+        token = browser_login(keycloak, mocker)
+    assert raw_oauth.claims(keycloak, token)["preferred_username"] == "alice"
+
+
+def test_flytekits_own_client_credentials_break_on_an_odd_client_id(keycloak: IdentityProvider) -> None:
+    client = keycloak.clients["basic"]
+    its = ClientCredentialsAuthenticator("flyte", client.id, client.secret, Store(keycloak, "basic"))
+    with pytest.raises(Exception, match=r"401|400|unauthorized_client|invalid_client"):
+        its.refresh_credentials()
 
 
 NOT_OFFERED = {
