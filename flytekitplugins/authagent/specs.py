@@ -148,7 +148,8 @@ class ClientSpec(ServerSpec):
     A client of an authorization server, and what it proves itself with.
 
     `client_authentication` is what that implies (a secret: `client_secret_basic`, a private key: `private_key_jwt`,
-    an assertion: `federated`, nothing: `none`) unless it is set.
+    an assertion: `federated`, nothing: `none`) unless it is set. `assertion_audience` is whom an assertion that we sign
+    is addressed to.
     """
 
     client_id: Name | None = None
@@ -157,6 +158,7 @@ class ClientSpec(ServerSpec):
     private_key_file: AbsolutePath | None = None
     key_id: Name | None = None
     client_assertion_file: AbsolutePath | None = None
+    assertion_audience: Literal["issuer", "token_endpoint"] = "issuer"
     client_authentication: ClientAuthentication | None = None
 
     @model_validator(mode="after")

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from joserfc.jwk import ECKey
 from recorded_shapes import Form, always, answering
 from tokens import jwt
 
 from flytekitplugins.authagent import providers
-from flytekitplugins.authagent.credential import Credential
+from flytekitplugins.authagent.credential import Credential, Secret, claims
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderError
 from flytekitplugins.authagent.oauth.target import Target
 from flytekitplugins.authagent.providers import Wanted, login
@@ -63,6 +65,21 @@ def test_okta_has_scp_as_flyteadmin_reads_it(tmp_path: Path) -> None:
         found = fetch(ClientCredentialsSpec(issuer=f"{idp.base}/oauth2/default", scopes=("all",), **secret(tmp_path)))
         assert found.scopes == ("all",)
         assert idp.forms("/oauth2/default/v1/token") == [{"grant_type": "client_credentials", "scope": "all"}]
+
+
+def test_okta_wants_assertions_addressed_to_its_endpoint(tmp_path: Path) -> None:
+    key = ECKey.generate_key("P-256")
+    file = tmp_path / "key.pem"
+    file.write_bytes(key.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    file.chmod(0o600)
+    with answering(okta) as idp:
+        issuer = f"{idp.base}/oauth2/default"
+        options: dict[str, Any] = {"issuer": issuer, "client_id": "flyte", "private_key_file": file}
+        fetch(ClientCredentialsSpec(**options, assertion_audience="token_endpoint"))
+        fetch(ClientCredentialsSpec(**options))
+        forms = idp.forms("/oauth2/default/v1/token")
+    audiences = [claims(Secret(form["client_assertion"]))["aud"] for form in forms]
+    assert audiences == [f"{issuer}/v1/token", issuer]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +271,7 @@ def test_what_auth0_gives_for_a_second_factor_is_not_shown(tmp_path: Path) -> No
     body = {"error": "mfa_required", "error_description": "Multifactor authentication required", "mfa_token": "pl4nted"}
     with answering(auth0) as idp:
         idp.routes["/oauth/token"] = always(403, body)
-        refused(ClientCredentialsSpec(issuer=idp.base, **secret(tmp_path)), "mfa_required", ProviderError)
+        refused(ClientCredentialsSpec(issuer=idp.base, **secret(tmp_path)), "mfa_required")
 
 
 def test_nothing_but_the_documents_and_one_token_is_asked_of_any(tmp_path: Path) -> None:

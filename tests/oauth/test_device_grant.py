@@ -87,7 +87,9 @@ def test_when_to_ask_again(status: int, content: Any, wait: float) -> None:
     assert judge(content, status) == wait
 
 
-@pytest.mark.parametrize("code", ["access_denied", "expired_token", "invalid_grant", "invalid_client"])
+@pytest.mark.parametrize(
+    "code", ["access_denied", "authorization_declined", "expired_token", "invalid_grant", "invalid_client"]
+)
 def test_a_no_is_final(code: str) -> None:
     with pytest.raises(Denied):
         judge({"error": code})

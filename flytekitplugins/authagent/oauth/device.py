@@ -95,7 +95,7 @@ def judge(response: Response, sent: Request, interval: float, *, now: float, pro
         return min(interval + SLOWER, LONGEST_INTERVAL)
     if code == "expired_token":
         raise Denied("the code expired before anybody confirmed it", hint="start again, and be quicker")
-    if code == "access_denied":
+    if code in ("access_denied", "authorization_declined"):  # the latter is Entra ID's
         raise Denied("the login was declined on the device page")
     failed: AuthAgentError = token_response.refusal(response, sent)
     if isinstance(failed, ProviderUnavailable):

@@ -17,9 +17,11 @@ REFUSALS = frozenset(
         "interaction_required",
         "invalid_client",
         "invalid_grant",
+        "invalid_resource",
         "invalid_scope",
         "invalid_target",
         "login_required",
+        "mfa_required",
         "unauthorized_client",
     }
 )

@@ -94,7 +94,7 @@ class OAuthClient:
         """What shows the server that it is us. Raises `ConfigError` for a proof that cannot be read."""
         proof = Proof(
             self._secret(),
-            audience=self.metadata.issuer or self.metadata.need("token_endpoint"),
+            audience=self._addressee(),
             now=self.clock(),
             key_id=self.spec.key_id,
         )
@@ -134,6 +134,10 @@ class OAuthClient:
             header=credential.header or self.from_flyte.header or None,
             endpoint=credential.endpoint or self.server.spelled,
         )
+
+    def _addressee(self) -> str:
+        issuer = self.metadata.issuer if self.spec.assertion_audience == "issuer" else None
+        return issuer or self.metadata.need("token_endpoint")
 
     @property
     def _whom(self) -> str:
