@@ -80,6 +80,8 @@ class WebDriver:
     def _command(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         answer = self._http.request(method, self._url + path, json=body, timeout=self._seconds).json()["value"]
         if isinstance(answer, dict) and "error" in answer:
-            kind = PageMovedOn if answer["error"] == "stale element reference" else WebDriverError
-            raise kind(answer["error"], str(answer.get("message", "")).partition("\n")[0])
+            message = str(answer.get("message", "")).partition("\n")[0]
+            # Chromium has two words for it, the second where the page goes between two of the driver's own steps.
+            gone = answer["error"] == "stale element reference" or "does not belong to the document" in message
+            raise (PageMovedOn if gone else WebDriverError)(answer["error"], message)
         return answer
