@@ -150,6 +150,11 @@ class Source:
                 raise self._failure.again()
             return flight.future
 
+    def held(self) -> Credential | None:
+        """The credential that is here and valid, if there is one; nothing is fetched."""
+        held = self._held
+        return held.credential if held and self._valid(held, self._clock.steady()) else None
+
     def judge(self, credential: Credential, min_lifetime: float) -> Credential:
         """`credential` if it is still valid and lives as long as asked. Raises `ProviderUnavailable`, `TooShort`."""
         if credential.remaining(self._clock.wall()) <= 0:

@@ -30,6 +30,12 @@ class Sources:
                 self._sources.popitem(last=False)
             return source
 
+    def drop(self, unwanted: Callable[[Hashable], bool]) -> None:
+        """Forget those whose key is `unwanted`; whoever holds one keeps it."""
+        with self._lock:
+            for key in [key for key in self._sources if unwanted(key)]:
+                del self._sources[key]
+
     def clear(self) -> None:
         """Forget all of them; whoever holds one keeps it."""
         with self._lock:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from flytekitplugins.authagent import endpoint
+from flytekitplugins.authagent import endpoint, wire
 from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.oauth import token_exchange
 
@@ -83,12 +83,17 @@ class FileSpec(Section):
 
 
 class AgentSpec(Section):
-    """`kind: agent`, the agent's socket. `wait`: seconds to wait for it to appear in a pod."""
+    """
+    `kind: agent`, the agent's socket. `wait`: seconds to wait for it to appear in a pod.
+
+    `token_file`: the pod's projected token, for an agent that attests pods; shown where the file is there.
+    """
 
     kind: Literal["agent"] = "agent"
     socket: AbsolutePath
     server_uid: Annotated[int, Field(ge=0)] | None = None
     wait: Seconds = 30.0
+    token_file: AbsolutePath = Path(wire.POD_TOKEN)
 
 
 class CommandSpec(Section):

@@ -9,6 +9,10 @@ CLIENT_CREDENTIALS = "client_credentials"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name from RFC 8693
 ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name from RFC 8693
 
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+POD_TOKEN = "/var/run/secrets/authagent/token"  # noqa: S105 - a path
+"""Where a pod finds its projected token for an agent that attests pods (the default pod template mounts it)."""
+
 MAX_REPLY = 1 << 20
 """Bytes of an answer, headers included. A token's is about 1 KiB."""
 
@@ -45,9 +49,10 @@ def _quoted(text: str) -> bytes:
     return b"".join(b"%c" % byte if byte in _PLAIN else b"%%%02X" % byte for byte in text.encode())
 
 
-def get(path: str) -> bytes:
-    """A request for `path`; the connection ends with its answer."""
-    return f"GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n".encode()
+def get(path: str, shown: str = "") -> bytes:
+    """A request for `path`, showing a pod's token where there is one; the connection ends with its answer."""
+    authorization = f"Authorization: Bearer {shown}\r\n" if shown else ""
+    return f"GET {path} HTTP/1.1\r\nHost: agent\r\n{authorization}Connection: close\r\n\r\n".encode()
 
 
 def post(path: str, body: bytes) -> bytes:

@@ -16,6 +16,8 @@ from peers import need
 from running_agent import Agent, reply, request, rule
 from running_provider import Running
 
+from flytekitplugins.authagent import wire
+
 
 def test_a_token_comes_with_all_that_rfc_6749_and_rfc_8693_want(agent: Agent) -> None:
     answer = agent.ask()
@@ -75,6 +77,9 @@ def test_fifty_cold_processes_cost_one_mint(cold_agent: Agent) -> None:
         ({"min_lifetime": "1e9"}, 400, "invalid_request"),
         ({"requested_token_type": "urn:ietf:params:oauth:token-type:id_token"}, 400, "invalid_request"),
         ({"subject_token": "x", "subject_token_type": "y"}, 400, "invalid_request"),
+        ({"client_assertion": "x"}, 400, "invalid_request"),
+        ({"client_assertion": "x", "client_assertion_type": "y"}, 400, "invalid_request"),
+        ({"client_assertion": "x.y.z", "client_assertion_type": wire.ASSERTION_TYPE}, 200, None),  # means nothing here
         ({"unknown": "1"}, 400, "invalid_request"),
         ([("scope", "all"), ("scope", "all")], 400, "invalid_request"),
         ({"client_id": "x", "client_secret": "y"}, 401, "invalid_client"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 from flytekitplugins.authagent import wire
 from flytekitplugins.authagent.agent.refusal import Refusal, invalid_request
+from flytekitplugins.authagent.credential import MAX_TOKEN, Secret
+from flytekitplugins.authagent.oauth import client_authentication, token_exchange
+from flytekitplugins.authagent.oauth.token_exchange import Shown
 
 PARAMETERS = (
     "grant_type",
@@ -26,16 +29,29 @@ PARAMETERS = (
     "task",
     "client_id",
     "client_secret",
+    "client_assertion",
+    "client_assertion_type",
 )
 """Every parameter that is understood. One that is not might have narrowed the token, so it is refused."""
 
 _FIELDS = len(PARAMETERS) * 2
 _LIFETIME_DIGITS = 9
 
+MAX_MEMORABLE = 2048
+"""Bytes of a request that is remembered."""
+
+
+_TOKEN_TYPES = (token_exchange.ACCESS_TOKEN, token_exchange.JWT, token_exchange.ID_TOKEN)
+
 
 @dataclass(frozen=True)
 class Asked:
-    """`execution`, `task` and `subject` are the caller's own words. `min_lifetime` is in seconds."""
+    """
+    What is asked. `execution`, `task` and `subject` are the caller's own words. `min_lifetime` is in seconds.
+
+    `subject_token` and `actor_token` are for the grant token exchange. `shown` is the caller's `client_assertion`: it
+    says who asks, not what, so it does not count when two requests are compared.
+    """
 
     audience: str | None = None
     resource: str | None = None
@@ -44,22 +60,33 @@ class Asked:
     min_lifetime: int = 0
     execution: str | None = None
     task: str | None = None
+    subject_token: Shown | None = None
+    actor_token: Shown | None = None
+    shown: Secret | None = field(default=None, compare=False)
+
+    @property
+    def is_memorable(self) -> bool:
+        """
+        Whether it may be kept for the next time: not if it brought a secret, nor if it is long, for what callers say
+        at length must not fill the memory.
+        """
+        said = (self.audience, self.resource, self.subject, self.execution, self.task, *self.scopes)
+        return not (self.subject_token or self.shown) and sum(len(text or "") for text in said) <= MAX_MEMORABLE
 
 
-def read(body: bytes, authorization: str | None) -> Asked:
+def read(body: bytes, authorization: str | None, *, exchanges: bool = True) -> Asked:
     """
     The request in `body`, a form, and in the `Authorization` header, which means nothing but must not hold a secret.
+
+    `exchanges`: whether this agent exchanges tokens that callers show.
 
     Raises `Refusal` for anything that is not understood or cannot be honoured.
     """
     form = _form(body)
     _check_client(form, authorization)
-    _check_grant(form)
+    exchange = _is_exchange(form, exchanges=exchanges)
     if form.get("requested_token_type", wire.ACCESS_TOKEN_TYPE) != wire.ACCESS_TOKEN_TYPE:
         raise invalid_request("only access tokens are issued here")
-    for name in ("subject_token", "subject_token_type", "actor_token", "actor_token_type"):
-        if name in form:
-            raise invalid_request(f"{name} does not belong to the grant client_credentials")
     return Asked(
         audience=form.get("audience"),
         resource=form.get("resource"),
@@ -68,7 +95,36 @@ def read(body: bytes, authorization: str | None) -> Asked:
         min_lifetime=_seconds(form.get("min_lifetime", "0")),
         execution=form.get("execution"),
         task=form.get("task"),
+        subject_token=_token(form, "subject_token", exchange=exchange, needed=exchange),
+        actor_token=_token(form, "actor_token", exchange=exchange),
+        shown=_assertion(form),
     )
+
+
+def _token(form: dict[str, str], name: str, *, exchange: bool, needed: bool = False) -> Shown | None:
+    """A token that is shown, and its type (RFC 8693 section 2.1)."""
+    token, kind = form.get(name), form.get(name + "_type")
+    if token is None and kind is None and not needed:
+        return None
+    if not exchange:
+        raise invalid_request(f"{name} does not belong to the grant {wire.CLIENT_CREDENTIALS}")
+    if token is None or kind is None:
+        raise invalid_request(f"{name} and {name}_type belong together")
+    if kind not in _TOKEN_TYPES:
+        raise invalid_request(f"{name}_type is none of {', '.join(_TOKEN_TYPES)}")
+    if len(token) > MAX_TOKEN or not token.isascii() or not token.isprintable():
+        raise invalid_request(f"{name} is no token")
+    return Shown(Secret(token), kind)
+
+
+def _assertion(form: dict[str, str]) -> Secret | None:
+    """What shows who asks (RFC 7523 section 2.2)."""
+    assertion, kind = form.get("client_assertion"), form.get("client_assertion_type")
+    if (assertion is None) != (kind is None):
+        raise invalid_request("client_assertion and client_assertion_type belong together")
+    if kind not in (None, client_authentication.JWT_BEARER):
+        raise invalid_request(f"client_assertion_type is {client_authentication.JWT_BEARER}")
+    return None if assertion is None else Secret(assertion)
 
 
 def _form(body: bytes) -> dict[str, str]:
@@ -102,14 +158,16 @@ def _check_client(form: dict[str, str], authorization: str | None) -> None:
         raise Refusal(401, "invalid_client", "no client has a secret here; leave it empty")
 
 
-def _check_grant(form: dict[str, str]) -> None:
+def _is_exchange(form: dict[str, str], *, exchanges: bool) -> bool:
     grant = form.get("grant_type")
     if grant is None:
         raise invalid_request("grant_type is missing")
-    if grant == wire.TOKEN_EXCHANGE:
-        raise Refusal(400, "unsupported_grant_type", "no upstream of this agent can exchange tokens")
-    if grant != wire.CLIENT_CREDENTIALS:
-        raise Refusal(400, "unsupported_grant_type", f"the grant is {wire.CLIENT_CREDENTIALS}")
+    if grant not in (wire.CLIENT_CREDENTIALS, wire.TOKEN_EXCHANGE):
+        grants = f"{wire.CLIENT_CREDENTIALS} or {wire.TOKEN_EXCHANGE}"
+        raise Refusal(400, "unsupported_grant_type", f"the grant is {grants}")
+    if grant == wire.TOKEN_EXCHANGE and not exchanges:
+        raise Refusal(400, "unsupported_grant_type", "no upstream of this agent exchanges tokens that are shown")
+    return grant == wire.TOKEN_EXCHANGE
 
 
 def _seconds(text: str) -> int:

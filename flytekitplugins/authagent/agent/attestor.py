@@ -40,7 +40,7 @@ class Kernel:
 
     name = "kernel"
 
-    def attest(self, peer: Peer, shown: Secret | None) -> Workload:  # noqa: ARG002 - see above
+    def attest(self, peer: Peer, shown: Secret | None) -> Workload:
         """See `Attestor`."""
         return Workload(peer)
 

@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from flytekitplugins.authagent import trust
+from flytekitplugins.authagent.agent.asked import Asked
 from flytekitplugins.authagent.agent.file import AuditFile
+from flytekitplugins.authagent.agent.policy import scopes
+from flytekitplugins.authagent.agent.rule import Rule
+from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+
+CLAIM = 200
+"""Characters of a claim that are written down."""
+
+MAX_LABELS = 32
+"""Labels of a pod that are written down."""
 
 
 class Audit:
@@ -26,10 +36,21 @@ class Audit:
     """
 
     def __init__(self, file: AuditFile | None, now: Callable[[], float] = time.time) -> None:
-        self._required = file is not None and file.required
         self._now = now
-        self._descriptor = None if file is None else _opened(file.path)
+        self._required = False
+        self._descriptor: int | None = None
         self.ready = True
+        self.open(file)
+
+    def open(self, file: AuditFile | None) -> None:
+        """
+        Write to `file` from now on, even where it is the same path: it may have been moved away (logrotate).
+
+        Raises `ConfigError` where it cannot be written; nothing has changed then.
+        """
+        opened = None if file is None else _opened(file.path)
+        self.close()
+        self._descriptor, self._required, self.ready = opened, file is not None and file.required, True
 
     def write(self, record: dict[str, Any]) -> bool:
         """Whether the caller may be answered: the record is written, or need not be."""
@@ -61,6 +82,31 @@ class Audit:
         if self.ready:
             logger.error("an audit record cannot be written: %s", why)
         self.ready = False
+
+
+def known(workload: Workload, rule: Rule | None = None, asked: Asked | None = None) -> dict[str, Any]:
+    """
+    What a record says of a request beside who, when and with what outcome.
+
+    What is attested stands under `pod`; what is only said, cut short, under `claimed`, `labels` and `run_as`.
+    """
+    found: dict[str, Any] = {}
+    if rule and asked:
+        give = rule.give
+        found |= {"rule": rule.name, "upstream": give.upstream, "audience": give.audience}
+        found |= {"principal": give.principal, "scopes": scopes(rule, asked)}
+    if asked:
+        shown = asked.subject_token
+        claims: dict[str, Any] = {"execution": asked.execution, "task": asked.task, "subject": asked.subject}
+        found["claimed"] = {name: value[:CLAIM] for name, value in claims.items() if value} or None
+        found["subject_token"] = hashed(shown.token.reveal()) if shown else None
+    if workload.pod:
+        found["pod"] = workload.pod.described()
+        found["labels"] = {
+            name: value[:CLAIM] for name, value in list(workload.pod.labels.items())[:MAX_LABELS]
+        } or None
+        found["run_as"] = {name: value[:CLAIM] for name, value in workload.pod.identity.items()} or None
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def compact(content: dict[str, Any]) -> str:

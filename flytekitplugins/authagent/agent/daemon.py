@@ -9,16 +9,20 @@ import logging
 import os
 import resource
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flytekitplugins.authagent import yaml_file
+from flytekitplugins.authagent.agent import systemd
+from flytekitplugins.authagent.agent.attestor import Attestor, Kernel
 from flytekitplugins.authagent.agent.audit import Audit
 from flytekitplugins.authagent.agent.file import AgentFile
 from flytekitplugins.authagent.agent.listener import Listener
 from flytekitplugins.authagent.agent.mint import Mint
+from flytekitplugins.authagent.agent.systemd import Notifier
 from flytekitplugins.authagent.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -29,6 +33,9 @@ DRAIN_SECONDS = 5.0
 """For requests that are being answered when the agent is told to stop."""
 
 _PR_SET_DUMPABLE = 4
+
+_FOR_A_RESTART = ("socket", "mode", "group", "health")
+"""What is listened on cannot change while others are connected to it."""
 
 
 def load(path: Path, socket: Path | None = None) -> AgentFile:
@@ -44,21 +51,26 @@ def load(path: Path, socket: Path | None = None) -> AgentFile:
     return file if socket is None else file.model_copy(update={"socket": socket})
 
 
-def run(file: AgentFile) -> None:
+def run(path: Path, socket: Path | None = None) -> None:
     """
-    Serve until SIGTERM or SIGINT.
+    Serve what `path` says until SIGTERM or SIGINT, and what it says then after each SIGHUP.
 
-    Raises `ConfigError` for a socket, an audit file or an address that cannot be used, and where the extra is missing.
+    Raises `ConfigError` for a configuration, a socket, an audit file or an address that cannot be used, and where the
+    extra is missing.
     """
+    read = partial(load, path, socket)
+    file = read()
     loop = _event_loop()
     lock_up()
+    notifier = Notifier(os.environ)
     with ExitStack() as stack:
         audit = Audit(file.audit)
         stack.callback(audit.close)
-        listener = Listener(file.socket, mode=file.mode, group=file.group)
+        inherited = systemd.listening(os.environ)
+        listener = Listener(file.socket, mode=file.mode, group=file.group, inherited=inherited)
         stack.callback(listener.close)
         try:
-            loop.run_until_complete(_serve(file, listener, audit))
+            loop.run_until_complete(_Serving(file, read, audit, notifier).until_stopped(listener))
         finally:
             loop.close()
 
@@ -73,6 +85,7 @@ def lock_up() -> None:
 def _event_loop() -> asyncio.AbstractEventLoop:
     try:
         import httptools  # noqa: F401 - what the connections need
+        import prometheus_client  # noqa: F401 - what the metrics need
         import uvloop
     except ImportError as missing:
         raise ConfigError(
@@ -82,36 +95,112 @@ def _event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-async def _serve(file: AgentFile, listener: Listener, audit: Audit) -> None:
-    from flytekitplugins.authagent.agent.connection import SWEEP_SECONDS, Connection, Connections
-    from flytekitplugins.authagent.agent.server import Server
+class _Serving:
+    """What happens between the first request and the last."""
 
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    connections = Connections()
-    server = Server(file, Mint(file.upstreams), audit, uid=os.geteuid(), connections=connections)
-    made = partial(Connection, server.on_socket, connections, attested=True)
-    servers: list[Any] = [await loop.create_unix_server(made, sock=listener.socket)]
-    if file.health:
-        servers.append(await _health(file.health, partial(Connection, server.on_address, connections, attested=False)))
-    gc.freeze()  # what is here now stays: the collector need not look at it again while requests are answered
-    logger.info("serving %s for %d rules", file.socket, len(file.rules))
-    sweeping = asyncio.ensure_future(_sweep(connections, SWEEP_SECONDS))
-    await stop.wait()
-    logger.info("stopping")
-    for listening in servers:
-        listening.close()
-    await connections.drain(DRAIN_SECONDS)
-    sweeping.cancel()
+    def __init__(self, file: AgentFile, read: Callable[[], AgentFile], audit: Audit, notifier: Notifier) -> None:
+        from flytekitplugins.authagent.agent.connection import Connections
+        from flytekitplugins.authagent.agent.server import Server
+
+        self._file = file
+        self._read = read
+        self._audit = audit
+        self._notifier = notifier
+        self._attestor = _attestor(file)
+        self._mint = Mint(file.upstreams)
+        self._connections = Connections()
+        self._server = Server(file, self._attestor, self._mint, audit, uid=os.geteuid(), connections=self._connections)
+        self._reloading = asyncio.Lock()
+
+    async def until_stopped(self, listener: Listener) -> None:
+        """Listen, answer, stop."""
+        from flytekitplugins.authagent.agent.connection import Connection
+
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        reloads: set[asyncio.Task[None]] = set()
+        loop.add_signal_handler(signal.SIGHUP, lambda: _kept(reloads, loop.create_task(self._reload())))
+        made = partial(Connection, self._server.on_socket, self._connections, attested=True)
+        servers: list[Any] = [await loop.create_unix_server(made, sock=listener.socket)]
+        if self._file.health:
+            made = partial(Connection, self._server.on_address, self._connections, attested=False)
+            servers.append(await _health(self._file.health, made))
+        gc.freeze()  # what is here now stays: the collector need not look at it again while requests are answered
+        self._serving()
+        sweeping = asyncio.ensure_future(self._sweep())
+        await stop.wait()
+        logger.info("stopping")
+        self._notifier.stopping()
+        for listening in servers:
+            listening.close()
+        await self._connections.drain(DRAIN_SECONDS)
+        sweeping.cancel()
+        self._attestor.close()
+
+    def _serving(self) -> None:
+        status = f"serving {self._file.socket} for {len(self._file.rules)} rules"
+        logger.info("%s", status)
+        self._notifier.ready(status)
+
+    async def _reload(self) -> None:
+        """All of the configuration, or nothing of it: one that cannot be used leaves everything as it was."""
+        async with self._reloading:
+            self._notifier.reloading()
+            try:
+                file = await asyncio.get_running_loop().run_in_executor(None, self._read)
+                _check_same_place(self._file, file)
+                attestor = self._attestor if _attests_alike(self._file, file) else _attestor(file)
+                providers = self._mint.built(file.upstreams)
+                self._audit.open(file.audit)
+            except ConfigError as wrong:
+                self._server.metrics.reloads["refused"] += 1
+                logger.warning("nothing has changed, for the configuration cannot be used: %s", wrong)
+            else:
+                before, self._file, self._attestor = self._attestor, file, attestor
+                self._server.adopt(file, attestor, providers)
+                self._server.metrics.reloads["done"] += 1
+                if before is not attestor:
+                    before.close()
+            self._serving()
+
+    async def _sweep(self) -> None:
+        from flytekitplugins.authagent.agent.connection import SWEEP_SECONDS
+
+        loop = asyncio.get_running_loop()
+        told, every = loop.time(), self._notifier.watchdog_seconds
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self._connections.sweep(loop.time())
+            if every and loop.time() >= told + every / 3:
+                told = loop.time()
+                self._notifier.alive()
 
 
-async def _sweep(connections: Any, seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(seconds)
-        connections.sweep(loop.time())
+def _kept(tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+    """The event loop itself holds tasks loosely."""
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+def _attestor(file: AgentFile) -> Attestor:
+    if file.attestor == "kernel":
+        return Kernel()
+    from flytekitplugins.authagent.agent.kubernetes import Kubernetes
+    from flytekitplugins.authagent.agent.kubernetes_settings import KubernetesSettings
+
+    return Kubernetes(file.kubernetes or KubernetesSettings())
+
+
+def _attests_alike(one: AgentFile, other: AgentFile) -> bool:
+    return (one.attestor, one.kubernetes) == (other.attestor, other.kubernetes)
+
+
+def _check_same_place(now: AgentFile, new: AgentFile) -> None:
+    changed = [name for name in _FOR_A_RESTART if getattr(now, name) != getattr(new, name)]
+    if changed:
+        raise ConfigError(f"{', '.join(changed)}: cannot change while the agent runs", hint="restart it")
 
 
 async def _health(address: str, made: Any) -> Any:

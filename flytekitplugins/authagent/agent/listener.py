@@ -20,11 +20,21 @@ BACKLOG = 1024
 
 
 class Listener:
-    """A bound and listening Unix socket. `close` removes its path, if it is still ours."""
+    """
+    A bound and listening Unix socket. `close` removes its path, if it is still ours.
 
-    def __init__(self, path: Path, *, mode: int = 0o600, group: str | None = None) -> None:
+    `inherited` is the descriptor of one that somebody else (systemd) made at `path`: its mode and its path are theirs.
+    """
+
+    def __init__(
+        self, path: Path, *, mode: int = 0o600, group: str | None = None, inherited: int | None = None
+    ) -> None:
         self.path = path
+        self._inode: int | None = None
         _check_length(path)
+        if inherited is not None:
+            self.socket = _taken_over(inherited, path)
+            return
         _make_directory(path.parent)
         _clear(path)
         self.socket = _bound(path, mode, group)
@@ -34,10 +44,35 @@ class Listener:
         """Stop listening. Another agent that has replaced the socket keeps its own."""
         self.socket.close()
         try:
-            if self.path.lstat().st_ino == self._inode:
+            if self._inode is not None and self.path.lstat().st_ino == self._inode:
                 self.path.unlink()
         except OSError:
             logger.info("the socket %s is gone already", self.path)
+
+
+def _taken_over(descriptor: int, path: Path) -> socket.socket:
+    """Raises `ConfigError` for anything but a stream socket that listens at `path`."""
+    try:
+        taken = socket.socket(fileno=descriptor)
+        listens = taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as failed:
+        raise ConfigError(f"systemd handed over no socket: {failed.strerror}") from None
+    if taken.family != socket.AF_UNIX or taken.type != socket.SOCK_STREAM or not listens:
+        raise ConfigError("systemd handed over another socket than a listening Unix stream socket")
+    named = taken.getsockname()
+    if not isinstance(named, str) or not _same_place(named, path):
+        raise ConfigError(
+            f"systemd listens at {named!r}, and the configuration says {str(path)!r}",
+            hint="give `socket:` and ListenStream= the same path",
+        )
+    trust.check_parents(path)
+    taken.setblocking(False)
+    return taken
+
+
+def _same_place(named: str, path: Path) -> bool:
+    """/var/run is a link to /run on most machines."""
+    return os.path.realpath(named) == os.path.realpath(path)
 
 
 def _check_length(path: Path) -> None:

@@ -1,22 +1,39 @@
-"""From a rule to a source of tokens: one for each upstream, audience, set of scopes and longest life."""
+"""From a rule to a source of tokens: one for each upstream, audience, set of scopes, principal and longest life."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 from flytekitplugins.authagent.agent.asked import Asked
-from flytekitplugins.authagent.agent.file import Rule, Upstream
 from flytekitplugins.authagent.agent.policy import scopes
+from flytekitplugins.authagent.agent.refusal import invalid_request, no_rule
+from flytekitplugins.authagent.agent.rule import Give, Rule
+from flytekitplugins.authagent.agent.upstream import ExchangeSpec, Kinds, is_for_callers
 from flytekitplugins.authagent.credential import Credential, claims, moment
-from flytekitplugins.authagent.errors import AuthAgentError, Denied
-from flytekitplugins.authagent.providers import Wanted, build
+from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
+from flytekitplugins.authagent.oauth.token_exchange import Shown
+from flytekitplugins.authagent.providers import Provider, Wanted, build
 from flytekitplugins.authagent.source import Source
 from flytekitplugins.authagent.sources import Sources
+from flytekitplugins.authagent.specs import AgentSpec
 
 LIMIT = 1000
 """Sources kept. Rules have few audiences and sets of scopes; this bounds what callers can make of them."""
+
+
+class Key(NamedTuple):
+    """What makes one token as good as another. The upstream is a part of it, as it was configured at the time."""
+
+    name: str
+    upstream: Kinds
+    give: Give
+    scopes: tuple[str, ...]
+    subject_token: Shown | None
+    actor_token: Shown | None
 
 
 class Mint:
@@ -26,41 +43,105 @@ class Mint:
     A mint that hangs holds a thread of its own and nobody else; whoever needs another token does not notice.
     """
 
-    def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
-        self._providers = {name: build(spec, {}, in_pod=False) for name, spec in upstreams.items()}
+    def __init__(self, upstreams: Mapping[str, Kinds]) -> None:
         self._sources = Sources(LIMIT)
+        self._upstreams: Mapping[str, Kinds] = {}
+        self._providers: dict[str, Provider] = {}
         self.minted: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.healthy: dict[str, bool] = {}
+        self.adopt(upstreams, self.built(upstreams))
+
+    def built(self, upstreams: Mapping[str, Kinds]) -> dict[str, Provider]:
+        """The providers of `upstreams`: those in use where nothing has changed. Raises `ConfigError`."""
+        return {
+            name: self._providers[name] if self._upstreams.get(name) == spec else build(spec, {}, in_pod=False)
+            for name, spec in upstreams.items()
+        }
+
+    def adopt(self, upstreams: Mapping[str, Kinds], built: Mapping[str, Provider]) -> None:
+        """
+        Mint from `upstreams` from now on.
+
+        What was minted from one that is still the same stays; what came from another is forgotten.
+        """
+        gone = {name for name, provider in self._providers.items() if built.get(name) is not provider}
+        self._providers, self._upstreams = dict(built), dict(upstreams)
+        self._sources.drop(lambda key: isinstance(key, Key) and key.name in gone)
+        for name in gone:
+            self.healthy.pop(name, None)
 
     def source(self, rule: Rule, asked: Asked) -> Source:
-        """The source of tokens that `rule` gives for `asked`, shared by all that ask for the same."""
-        give, wanted = rule.give, scopes(rule, asked)
-        key = (give.upstream, give.audience, wanted, give.max_lifetime)
-        return self._sources.get(key, lambda: Source(lambda _: self._fetch(rule, wanted)))
+        """
+        The source of tokens that `rule` gives for `asked`, shared by all that ask for the same.
 
-    def _fetch(self, rule: Rule, wanted: tuple[str, ...]) -> Credential:
+        Raises `Refusal` where its upstream has no use for a token that was shown, or needs one.
+        """
         name = rule.give.upstream
-        self.healthy[name] = False
+        upstream = self._upstreams[name]
+        _check_grant(upstream, asked)
+        key = Key(name, upstream, rule.give, scopes(rule, asked), asked.subject_token, asked.actor_token)
+        provider = self._providers[name]
+        return self._sources.get(key, lambda: Source(lambda least: self._fetch(provider, key, rule.name, least)))
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def _fetch(self, provider: Provider, key: Key, rule: str, min_lifetime: float | None) -> Credential:
         try:
-            credential = self._providers[name].fetch(Wanted(audience=rule.give.audience, scopes=wanted))
-            assert credential is not None  # noqa: S101 - an upstream is always configured
-            _check_lifetime(credential, rule)
-        except AuthAgentError:
-            self.failed[name] += 1
+            credential = provider.fetch(_wanted(key), min_lifetime=min_lifetime)
+            if credential is None:
+                raise ProviderUnavailable(f"the upstream {key.name!r}: {provider.absent}", hint=provider.remedy)
+            if credential.is_anonymous:
+                raise Denied(f"the upstream {key.name!r} has no token to give: its Flyte has no authentication")
+            _check_principal(credential, key, rule)
+            _check_lifetime(credential, key, rule)
+        except AuthAgentError as failed:
+            self.failed[key.name] += 1
+            if not (isinstance(failed, Denied) and key.subject_token):  # that says something of the token shown
+                self.healthy[key.name] = False
             raise
-        self.healthy[name] = True
-        self.minted[name] += 1
+        self.healthy[key.name] = True
+        self.minted[key.name] += 1
         return credential
 
 
-def _check_lifetime(credential: Credential, rule: Rule) -> None:
+def _wanted(key: Key) -> Wanted:
+    wanted = Wanted(
+        audience=key.give.audience, scopes=key.scopes, subject_token=key.subject_token, actor_token=key.actor_token
+    )
+    # Other providers cannot be asked for a principal: of what they give it is looked at afterwards.
+    return replace(wanted, subject=key.give.principal) if isinstance(key.upstream, AgentSpec) else wanted
+
+
+def _check_grant(upstream: Kinds, asked: Asked) -> None:
+    if is_for_callers(upstream):
+        if asked.subject_token is None:
+            raise no_rule("the rule exchanges tokens, and none was shown")
+        if asked.actor_token and isinstance(upstream, ExchangeSpec) and upstream.actor_token_file:
+            raise invalid_request("the agent itself is the actor here")
+    elif asked.subject_token is not None:
+        raise no_rule("the rule gives no token in return for another")
+
+
+def _check_principal(credential: Credential, key: Key, rule: str) -> None:
+    """Refuse a token that speaks for another principal than the rule says. Raises `Denied`."""
+    principal = key.give.principal
+    if principal is None:
+        return
+    found = claims(credential.token).get("sub")
+    if found != principal:
+        who = f"for {found!r}" if found else "for somebody whom it does not name"
+        raise Denied(f"a token of {key.name!r} speaks {who}, and the rule {rule!r} gives those of {principal!r}")
+
+
+def _check_lifetime(credential: Credential, key: Key, rule: str) -> None:
     """
     Refuse a token that lives longer than the rule allows, by its real end: Flyte looks at nothing else.
 
     Raises `Denied`.
     """
-    longest = rule.give.max_lifetime
+    longest = key.give.max_lifetime
     if longest is None:
         return
     now = time.time()
@@ -70,6 +151,6 @@ def _check_lifetime(credential: Credential, rule: Rule) -> None:
     if lives > longest:
         shown = "nobody knows how long" if lives == float("inf") else f"{lives:.0f} s"
         raise Denied(
-            f"tokens of {rule.give.upstream!r} live {shown}, longer than the {longest:.0f} s of the rule {rule.name!r}",
+            f"tokens of {key.name!r} live {shown}, longer than the {longest:.0f} s of the rule {rule!r}",
             hint="let the identity provider issue shorter ones to this client, or raise max_lifetime",
         )

@@ -1,39 +1,63 @@
-"""Who may have what: the first rule that matches, or a refusal."""
+"""
+Who may have what: the first rule that matches, or a refusal.
+
+What is attested opens a rule; what is only said (a hint) makes it match less, and never more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
 
 from flytekitplugins.authagent import wire
 from flytekitplugins.authagent.agent.asked import Asked
-from flytekitplugins.authagent.agent.file import Rule, Who
-from flytekitplugins.authagent.agent.peer import Peer
 from flytekitplugins.authagent.agent.refusal import Refusal, no_rule, unknown_peer
+from flytekitplugins.authagent.agent.rule import POD_FACTS, Narrow, Rule, Who
+from flytekitplugins.authagent.agent.workload import Workload
 
 
-def decide(rules: Sequence[Rule], peer: Peer, asked: Asked) -> Rule:
+class Difference(NamedTuple):
     """
-    The rule that gives `asked` to `peer`.
+    Why a rule does not match: its `key` wants one of `wanted`, and `found` is none of them.
 
-    What the kernel attests opens a rule; what the caller says only narrows it. Raises `Refusal`: an empty list of
-    rules gives nothing to anybody.
+    `hint`: `found` is only said of the caller, not attested.
     """
-    own = [rule for rule in rules if knows(rule.who, peer)]
+
+    key: str
+    wanted: tuple[Any, ...]
+    found: Any
+    hint: bool = False
+
+    def __str__(self) -> str:
+        said = "nothing" if self.found in (None, "", ()) else repr(self.found)
+        return f"{self.key}{' (hint)' if self.hint else ''}: {said} is none of {', '.join(map(str, self.wanted))}"
+
+
+def decide(rules: Sequence[Rule], workload: Workload, asked: Asked) -> Rule:
+    """
+    The rule that gives `asked` to `workload`.
+
+    Raises `Refusal`: an empty list of rules gives nothing to anybody.
+    """
+    own = [rule for rule in rules if knows(rule.who, workload)]
     if not own:
-        raise unknown_peer(f"no rule is for uid {peer.uid}, gid {peer.gid}")
-    rule = next((rule for rule in own if _narrowed_to(rule, asked)), None)
+        raise unknown_peer(f"no rule is for {_described(workload)}")
+    rule = next((rule for rule in own if not any(_hints(rule.narrow, workload, asked))), None)
     if rule is None:
-        raise no_rule("every rule for this user is narrowed to something else")
-    _check_asked(rule, asked)
+        raise no_rule("every rule for this caller is narrowed to something else")
+    check_asked(rule, asked)
     return rule
 
 
-def knows(who: Who, peer: Peer) -> bool:
-    """Whether `who` names `peer`."""
-    if peer.uid == wire.NOBODY:
-        return False
-    return (who.uid is None or peer.uid in who.uid) and (who.gid is None or peer.gid in who.gid)
+def differences(rule: Rule, workload: Workload, asked: Asked) -> list[Difference]:
+    """All that keeps `rule` from matching; nothing where it matches."""
+    return [*_facts(rule.who, workload), *_hints(rule.narrow, workload, asked)]
+
+
+def knows(who: Who, workload: Workload) -> bool:
+    """Whether `who` names `workload`."""
+    return not any(_facts(who, workload))
 
 
 def scopes(rule: Rule, asked: Asked) -> tuple[str, ...]:
@@ -41,16 +65,8 @@ def scopes(rule: Rule, asked: Asked) -> tuple[str, ...]:
     return tuple(sorted(asked.scopes or rule.give.scopes))
 
 
-def _narrowed_to(rule: Rule, asked: Asked) -> bool:
-    """A hint that is not given matches no pattern: a caller that says nothing must not get more."""
-    hints = ((rule.narrow.task, asked.task), (rule.narrow.execution_identity, asked.subject))
-    return all(
-        patterns is None or (hint is not None and any(fnmatchcase(hint, pattern) for pattern in patterns))
-        for patterns, hint in hints
-    )
-
-
-def _check_asked(rule: Rule, asked: Asked) -> None:
+def check_asked(rule: Rule, asked: Asked) -> None:
+    """Refuse what a rule that matches does not give. Raises `Refusal`."""
     for target in (asked.audience, asked.resource):
         if target is not None and target != rule.give.audience:
             raise Refusal(400, "invalid_target", "the rule gives another audience", f"rule {rule.name!r}")
@@ -58,3 +74,48 @@ def _check_asked(rule: Rule, asked: Asked) -> None:
         raise Refusal(400, "invalid_scope", "the rule gives fewer scopes", f"rule {rule.name!r}")
     if asked.subject is not None and asked.subject != rule.give.principal:
         raise no_rule(f"rule {rule.name!r} gives no token for another principal")
+
+
+def _facts(who: Who, workload: Workload) -> Iterator[Difference]:
+    peer, pod = workload.peer, workload.pod
+    for key, ids, found in (("uid", who.uid, peer.uid), ("gid", who.gid, peer.gid)):
+        if ids is not None and found not in ids:
+            yield Difference(key, ids, found)
+    if peer.uid == wire.NOBODY and pod is None:
+        yield Difference("uid", ("somebody whom the kernel can name",), peer.uid)
+    for key in POD_FACTS:
+        patterns = getattr(who, key)
+        attested = getattr(pod, key, None)
+        if patterns is not None and not _matches(attested, patterns):
+            yield Difference(key, patterns, attested)
+
+
+def _hints(narrow: Narrow, workload: Workload, asked: Asked) -> Iterator[Difference]:
+    """A hint that is not given matches no pattern: a caller that says nothing must not get more."""
+    said = {} if workload.pod is None else workload.pod.identity
+    identity = asked.subject or said.get("execution_identity")
+    for key, patterns, found in (
+        ("task", narrow.task, asked.task),
+        ("execution_identity", narrow.execution_identity, identity),
+    ):
+        if patterns is not None and not _matches(found, patterns):
+            yield Difference(key, patterns, found, hint=True)
+    kinds = ({"execution_identity"} if asked.subject else set()) | set(said)
+    if narrow.identity_kind is not None and not kinds & set(narrow.identity_kind):
+        yield Difference("identity_kind", narrow.identity_kind, tuple(sorted(kinds)), hint=True)
+    labels = {} if workload.pod is None else workload.pod.labels
+    for name, patterns in (narrow.labels or {}).items():
+        if not _matches(labels.get(name), patterns):
+            yield Difference(f"labels.{name}", patterns, labels.get(name), hint=True)
+
+
+def _matches(found: str | None, patterns: Iterable[str]) -> bool:
+    return found is not None and any(fnmatchcase(found, pattern) for pattern in patterns)
+
+
+def _described(workload: Workload) -> str:
+    peer, pod = workload.peer, workload.pod
+    if pod is None:
+        return f"uid {peer.uid}, gid {peer.gid}"
+    where = f"execution {pod.execution}" if pod.execution else "no execution"
+    return f"uid {peer.uid}, namespace {pod.namespace}, service account {pod.service_account}, {where}"

@@ -1,29 +1,35 @@
 """
 The agent's answers.
 
-The walk of one token request: peer, what is asked, policy, mint, audit, answer.
+The walk of one token request: peer, what is asked, attestation, policy, mint, audit, answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sized
-from dataclasses import dataclass
+from collections.abc import Awaitable, Mapping, Sized
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flytekitplugins.authagent import wire
-from flytekitplugins.authagent.agent import policy
-from flytekitplugins.authagent.agent.asked import PARAMETERS, Asked, read
-from flytekitplugins.authagent.agent.audit import Audit, compact, hashed
-from flytekitplugins.authagent.agent.file import AgentFile, Rule
-from flytekitplugins.authagent.agent.http import Answer, Request, document, not_allowed, plain, refused
+from flytekitplugins.authagent.agent import documents, policy
+from flytekitplugins.authagent.agent.asked import MAX_MEMORABLE, Asked, read
+from flytekitplugins.authagent.agent.attestor import Attestor
+from flytekitplugins.authagent.agent.audit import Audit, compact, hashed, known
+from flytekitplugins.authagent.agent.crowd import Crowd
+from flytekitplugins.authagent.agent.file import AgentFile
+from flytekitplugins.authagent.agent.http import Answer, Request, not_allowed, plain, refused
 from flytekitplugins.authagent.agent.metrics import Metrics
 from flytekitplugins.authagent.agent.mint import Mint
 from flytekitplugins.authagent.agent.peer import Peer
+from flytekitplugins.authagent.agent.readiness import Readiness
 from flytekitplugins.authagent.agent.refusal import Refusal, invalid_request, no_rule, unavailable
+from flytekitplugins.authagent.agent.rule import Rule
+from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, TooShort
+from flytekitplugins.authagent.providers import Provider
 from flytekitplugins.authagent.source import Source
 
 MINT_SECONDS = 25.0
@@ -46,7 +52,7 @@ class Given(NamedTuple):
 
 @dataclass
 class Decision:
-    """What a user gets for a certain request, and the part of its audit record that is always the same."""
+    """What a workload gets for a certain request, and the part of its audit record that is always the same."""
 
     asked: Asked
     rule: Rule
@@ -55,17 +61,34 @@ class Decision:
     given: Given | None = None
 
 
-class Server:
-    """Answers requests. Everything but a mint happens at once, on the event loop."""
+@dataclass
+class Settled:
+    """What holds from one reading of the configuration to the next, and what was decided meanwhile."""
 
-    def __init__(self, file: AgentFile, mint: Mint, audit: Audit, *, uid: int, connections: Sized) -> None:
-        self._file = file
+    file: AgentFile
+    attestor: Attestor
+    asked: dict[tuple[bytes, str | None], Asked] = field(default_factory=dict)
+    decisions: dict[tuple[Any, ...], Decision] = field(default_factory=dict)
+
+
+class Server:
+    """Answers requests. Everything but a mint and the attestation of a pod happens at once, on the event loop."""
+
+    def __init__(
+        self, file: AgentFile, attestor: Attestor, mint: Mint, audit: Audit, *, uid: int, connections: Sized
+    ) -> None:
+        self._settled = Settled(file, attestor)
         self._mint = mint
         self._audit = audit
         self._uid = uid
-        self._decisions: dict[tuple[int, int, bytes, str | None], Decision] = {}
-        self._connections = connections
-        self.metrics = Metrics()
+        self._crowd = Crowd()
+        self.metrics = Metrics(mint, connections)
+        self._readiness = Readiness(mint)
+
+    def adopt(self, file: AgentFile, attestor: Attestor, providers: Mapping[str, Provider]) -> None:
+        """Answer by `file` from now on. Who waits for a mint is decided upon again when it is there."""
+        self._mint.adopt(file.upstreams, providers)
+        self._settled = Settled(file, attestor)
 
     def on_socket(self, peer: Peer | None, request: Request) -> Answer | Awaitable[Answer]:
         """What the socket answers to `peer`, whom the kernel attests."""
@@ -78,18 +101,17 @@ class Server:
             case _:
                 return self.on_health(request)
 
-    def on_health(self, request: Request) -> Answer:
+    def on_health(self, request: Request) -> Answer | Awaitable[Answer]:
         """What anybody may know: whether it runs, and whether it could serve."""
         if request.method not in (b"GET", b"HEAD"):
             return not_allowed(b"GET")
         if request.path == b"/livez":
             return plain(200, "ok")
         if request.path == b"/readyz":
-            why = self._unready()
-            return plain(503, why) if why else plain(200, "ok")
+            return self._ready()
         return plain(404, "there is nothing here")
 
-    def on_address(self, _peer: Peer | None, request: Request) -> Answer:
+    def on_address(self, _peer: Peer | None, request: Request) -> Answer | Awaitable[Answer]:
         """What the TCP address answers: as `on_health`, and the numbers, which hold nobody's name."""
         if request.path == b"/metrics" and request.method == b"GET":
             return self._metrics()
@@ -98,50 +120,75 @@ class Server:
     # The walk
 
     def _token(self, peer: Peer, request: Request) -> Answer | Awaitable[Answer]:
+        settled = self._settled
         try:
-            decision = self._decided(peer, request)
-            answer = decision.source.ask(min_lifetime=decision.asked.min_lifetime)
+            asked = _asked(settled, request)
+            workload = settled.attestor.attest(peer, asked.shown)
         except Refusal as refusal:
-            return self._refused(peer, refusal, {})
+            return self._refused(Workload(peer), refusal, {})
+        if isinstance(workload, Workload):
+            return self._decide(workload, asked)
+        return self._attested(peer, workload, asked)
+
+    async def _attested(self, peer: Peer, attestation: Awaitable[Workload], asked: Asked) -> Answer:
+        try:
+            workload = await attestation
+        except Refusal as refusal:
+            return self._refused(Workload(peer), refusal, {})
+        return await _there(self._decide(workload, asked))
+
+    def _decide(self, workload: Workload, asked: Asked) -> Answer | Awaitable[Answer]:
+        try:
+            decision = self._decided(workload, asked)
+        except Refusal as refusal:
+            return self._refused(workload, refusal, {})
+        try:
+            self._crowd.check(workload, decision.source)
+            answer = decision.source.ask(min_lifetime=asked.min_lifetime)
+        except Refusal as refusal:
+            return self._refused(workload, refusal, decision.record)
         except AuthAgentError as failed:
-            return self._failed(peer, decision, failed)
+            return self._failed(workload, decision, failed)
         if isinstance(answer, Credential):
             self.metrics.cached += 1
-            return self._given(peer, decision, answer)
+            return self._given(workload, decision, answer)
         self.metrics.waited += 1
-        return self._minted(peer, decision, asyncio.wrap_future(answer))
+        return self._crowd.waiting(
+            workload, decision.source, self._minted(workload, decision, asyncio.wrap_future(answer))
+        )
 
-    def _decided(self, peer: Peer, request: Request) -> Decision:
-        """The decision for this user and these very bytes; rules do not change while the agent runs."""
-        _check_form(request)
-        key = (peer.uid, peer.gid, request.body, request.authorization)
-        decision = self._decisions.get(key)
+    def _decided(self, workload: Workload, asked: Asked) -> Decision:
+        """The decision for this workload and this request; rules do not change until they are read again."""
+        settled, peer = self._settled, workload.peer
+        key = (peer.uid, peer.gid, asked)  # a pod shows a token, and what was asked with one is not remembered
+        decision = settled.decisions.get(key)
         if decision is None:
-            asked = read(request.body, request.authorization)
-            rule = policy.decide(self._file.rules, peer, asked)
-            decision = Decision(asked, rule, self._mint.source(rule, asked), _record(rule, asked))
-            if len(self._decisions) >= MAX_DECISIONS:
-                self._decisions.clear()
-            self._decisions[key] = decision
+            rule = policy.decide(settled.file.rules, workload, asked)
+            decision = Decision(asked, rule, self._mint.source(rule, asked), known(workload, rule, asked))
+            if asked.is_memorable and workload.pod is None:
+                _remember(settled.decisions, key, decision)
         return decision
 
-    async def _minted(self, peer: Peer, decision: Decision, flight: asyncio.Future[Credential]) -> Answer:
+    async def _minted(self, workload: Workload, decision: Decision, flight: asyncio.Future[Credential]) -> Answer:
+        settled = self._settled
         try:
             # The flight is everybody's: one caller who leaves must not take it away from the others.
             credential = await asyncio.wait_for(asyncio.shield(flight), MINT_SECONDS)
-            return self._given(peer, decision, decision.source.judge(credential, decision.asked.min_lifetime))
+            if settled is not self._settled:
+                return await _there(self._decide(workload, decision.asked))  # rules have changed meanwhile
+            return self._given(workload, decision, decision.source.judge(credential, decision.asked.min_lifetime))
         except asyncio.TimeoutError:
             refusal = unavailable("the identity provider does not answer", f"no token within {MINT_SECONDS:g} s", 5)
-            return self._refused(peer, refusal, decision.record)
+            return self._refused(workload, refusal, decision.record)
         except AuthAgentError as failed:
-            return self._failed(peer, decision, failed)
+            return self._failed(workload, decision, failed)
 
-    def _given(self, peer: Peer, decision: Decision, credential: Credential) -> Answer:
+    def _given(self, workload: Workload, decision: Decision, credential: Credential) -> Answer:
         given = decision.given
         if given is None or given.credential is not credential:
             given = decision.given = self._prepared(decision, credential)
         self.metrics.answers["given"] += 1
-        now = time.time()
+        now, peer = time.time(), workload.peer
         who = f'{{"time":{now:.3f},"uid":{peer.uid},"gid":{peer.gid},"pid":{peer.pid}'
         if not self._audit.append(f"{who},{given.record}\n"):
             return refused(unavailable("the agent cannot write its audit file", "", 5))
@@ -160,14 +207,15 @@ class Server:
             "token": hashed(token),
             "expires_at": credential.expires_at,
         }
-        flyte = self._file.flyte
+        flyte = self._settled.file.flyte
         after = {"scope": " ".join(credential.scopes or policy.scopes(decision.rule, decision.asked))}
-        if flyte and flyte.authorization_metadata_key:
-            after["authorization_metadata_key"] = flyte.authorization_metadata_key
+        header = credential.header or (flyte.authorization_metadata_key if flyte else None)
+        if header and header != "authorization":
+            after["authorization_metadata_key"] = header
         before = f'{{"access_token":"{token}","issued_token_type":"{wire.ACCESS_TOKEN_TYPE}","token_type":"Bearer",'
         return Given(credential, compact(record)[1:], before.encode(), compact(after)[1:].encode())
 
-    def _failed(self, peer: Peer, decision: Decision, failed: AuthAgentError) -> Answer:
+    def _failed(self, workload: Workload, decision: Decision, failed: AuthAgentError) -> Answer:
         """Why there is no token, in words that are good for a caller to hear; the whole story is in the audit file."""
         if isinstance(failed, TooShort):
             refusal = invalid_request(f"no token lives {decision.asked.min_lifetime} s or more")
@@ -176,57 +224,67 @@ class Server:
             refusal.description = "the identity provider, or the rule, allows no such token; see the agent's audit file"
         else:
             refusal = unavailable("the identity provider cannot be used for now", str(failed))
-        return self._refused(peer, refusal, decision.record)
+        return self._refused(workload, refusal, decision.record)
 
-    def _refused(self, peer: Peer, refusal: Refusal, known: dict[str, Any]) -> Answer:
+    def _refused(self, workload: Workload, refusal: Refusal, record: dict[str, Any]) -> Answer:
         self.metrics.answers[refusal.error] += 1
-        record = {
+        peer = workload.peer
+        content = {
             "uid": peer.uid,
             "gid": peer.gid,
             "pid": peer.pid,
             "outcome": refusal.error,
             "reason": refusal.reason or refusal.description,
-            **known,
+            **(record or known(workload)),
         }
-        if not self._audit.write(record):
+        if not self._audit.write(content):
             return refused(unavailable("the agent cannot write its audit file", "", 5))
         return refused(refusal)
 
     # Beside the walk
 
-    def _document(self, peer: Peer, request: Request) -> Answer:
+    def _document(self, peer: Peer, request: Request) -> Answer | Awaitable[Answer]:
         if request.path == b"/identity":
-            return self._identity(peer)
+            return documents.identity(self._settled.file, self._settled.attestor, peer, request)
         if request.path == b"/metrics":
             return self._metrics() if peer.uid in (0, self._uid) else plain(403, "not for you")
-        return document(
-            {
-                "issuer": "http://agent",
-                "token_endpoint": "http://agent/token",
-                "grant_types_supported": [wire.CLIENT_CREDENTIALS],
-                "token_endpoint_auth_methods_supported": ["none"],
-                "response_types_supported": [],
-                "token_request_parameters_supported": list(PARAMETERS),
-            }
-        )
-
-    def _identity(self, peer: Peer) -> Answer:
-        if not any(policy.knows(rule.who, peer) for rule in self._file.rules):
-            return refused(Refusal(401, "invalid_client", "this agent has no rule for you"))
-        content: dict[str, Any] = {"uid": peer.uid, "gid": peer.gid, "attestor": self._file.attestor}
-        if self._file.flyte:
-            content["flyte"] = self._file.flyte.model_dump(exclude_none=True)
-        return document(content)
+        return documents.metadata(self._settled.file)
 
     def _metrics(self) -> Answer:
-        text = self.metrics.text(self._mint.minted, self._mint.failed, len(self._connections))
-        return Answer(200, text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
+        text = self.metrics.text(self._settled.attestor, ready=not self._unable())
+        return Answer(200, text, b"text/plain; version=0.0.4; charset=utf-8")
 
-    def _unready(self) -> str:
+    def _unable(self) -> str:
+        """What is wrong, as far as it is known without asking anybody."""
         if not self._audit.ready:
             return "the audit file cannot be written"
-        ill = sorted(name for name, healthy in self._mint.healthy.items() if not healthy)
-        return f"no token from {', '.join(ill)}" if ill else ""
+        return self._settled.attestor.ready()
+
+    def _ready(self) -> Answer | Awaitable[Answer]:
+        why = self._unable()
+        return plain(503, why) if why else self._readiness.answer(self._settled.file.rules)
+
+
+async def _there(answer: Answer | Awaitable[Answer]) -> Answer:
+    return answer if isinstance(answer, Answer) else await answer
+
+
+def _asked(settled: Settled, request: Request) -> Asked:
+    """What the form says, read once for these very bytes."""
+    _check_form(request)
+    key = (request.body, request.authorization)
+    asked = settled.asked.get(key)
+    if asked is None:
+        asked = read(request.body, request.authorization, exchanges=settled.file.exchanges)
+        if len(request.body) <= MAX_MEMORABLE and not request.authorization and asked.is_memorable:
+            _remember(settled.asked, key, asked)
+    return asked
+
+
+def _remember(memory: dict[Any, Any], key: object, value: object) -> None:
+    if len(memory) >= MAX_DECISIONS:
+        memory.clear()
+    memory[key] = value
 
 
 def _check_form(request: Request) -> None:
@@ -234,16 +292,3 @@ def _check_form(request: Request) -> None:
         raise Refusal(415, "invalid_request", f"send {FORM.decode()}")
     if request.has_query:
         raise invalid_request("parameters belong into the body, not into the URL")
-
-
-def _record(rule: Rule, asked: Asked) -> dict[str, Any]:
-    """What the audit file says of a request. What the caller says of itself is marked as its claim, and cut short."""
-    claimed = {"execution": asked.execution, "task": asked.task, "subject": asked.subject}
-    known: dict[str, Any] = {
-        "rule": rule.name,
-        "upstream": rule.give.upstream,
-        "audience": rule.give.audience,
-        "scopes": policy.scopes(rule, asked),
-        "claimed": {name: value[:200] for name, value in claimed.items() if value} or None,
-    }
-    return {name: value for name, value in known.items() if value is not None}

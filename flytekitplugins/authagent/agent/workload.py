@@ -30,6 +30,21 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     identity: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
+    def described(self) -> dict[str, str]:
+        """What is attested of it, as text by name; what is not known is left out."""
+        known = {
+            "namespace": self.namespace,
+            "service_account": self.service_account,
+            "name": self.name,
+            "uid": self.uid,
+            "node": self.node,
+            "project": self.project,
+            "domain": self.domain,
+            "execution": self.execution,
+            "credential_id": self.credential_id,
+        }
+        return {name: value for name, value in known.items() if value}
+
 
 @dataclass(frozen=True)
 class Workload:

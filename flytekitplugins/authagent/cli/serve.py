@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
-from flytekitplugins.authagent.agent import daemon
+from flytekitplugins.authagent.agent import daemon, log
 
 
 def run(arguments: list[str]) -> int:
     """Serve until a signal, or with `--check` only say whether the configuration is good. Raises our errors."""
     options = _parser().parse_args(arguments)
-    file = daemon.load(options.config, options.socket)
     if options.check:
+        file = daemon.load(options.config, options.socket)
         sys.stdout.write(
             f"{options.config}: {len(file.rules)} rules, {len(file.upstreams)} upstreams, socket {file.socket}\n"
         )
         return 0
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    daemon.run(file)
+    log.to_stderr()
+    daemon.run(options.config, options.socket)
     return 0
 
 

@@ -37,7 +37,7 @@ def quickly(arguments: "list[str]") -> "int | None":
 def _fields(arguments: "list[str]") -> "list[tuple[str, str]] | None":
     """The form for these arguments; `None` where they are not simple pairs of an option and a value."""
     names = {"--audience": "audience", "--scope": "scope", "--min-lifetime": "min_lifetime"}
-    fields, scopes = [("grant_type", wire.CLIENT_CREDENTIALS), *_hints()], []
+    fields, scopes = [("grant_type", wire.CLIENT_CREDENTIALS), *_hints(), *_assertion()], []
     for option, value in zip(arguments[::2], [*arguments[1::2], ""], strict=False):
         if option not in names or not value or value.startswith("-"):
             return None
@@ -53,6 +53,15 @@ def _hints() -> "list[tuple[str, str]]":
     execution = [environ.get("FLYTE_INTERNAL_EXECUTION_" + part, "") for part in ("PROJECT", "DOMAIN", "ID")]
     task = environ.get("FLYTE_INTERNAL_TASK_NAME")
     return [("execution", ":".join(execution))] * all(execution) + ([("task", task)] if task else [])
+
+
+def _assertion() -> "list[tuple[str, str]]":
+    """The pod's token, for an agent that attests pods. What is wrong with the file is for the long way to say."""
+    if not path.exists(wire.POD_TOKEN):
+        return []
+    with open(wire.POD_TOKEN, "rb") as file:
+        shown = file.read(32768).decode("latin-1").strip()
+    return [("client_assertion_type", wire.ASSERTION_TYPE), ("client_assertion", shown)]
 
 
 def _agent() -> "str | None":

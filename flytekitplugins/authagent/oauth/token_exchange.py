@@ -13,7 +13,7 @@ from flytekitplugins.authagent.oauth.target import Target, token_request
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 
 _TYPES = "urn:ietf:params:oauth:token-type:"
-ACCESS_TOKEN, JWT = _TYPES + "access_token", _TYPES + "jwt"
+ACCESS_TOKEN, JWT, ID_TOKEN = _TYPES + "access_token", _TYPES + "jwt", _TYPES + "id_token"
 
 
 @dataclass(frozen=True)

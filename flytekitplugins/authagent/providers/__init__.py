@@ -8,13 +8,14 @@ and broken"). Nothing else crosses that line.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from flytekitplugins.authagent import endpoint as endpoints
 from flytekitplugins.authagent.context import Context
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.discovery import FlyteServer
+from flytekitplugins.authagent.oauth.token_exchange import Shown
 from flytekitplugins.authagent.specs import (
     AgentSpec,
     ApiKeySpec,
@@ -37,7 +38,8 @@ class Wanted:
     What a credential is for. `scopes` and `audience` left empty mean the provider's own.
 
     `subject` is the principal that the token must speak for, `client` the OAuth client it must be issued to:
-    a provider that cannot honour one of them refuses.
+    a provider that cannot honour one of them refuses. `subject_token` and `actor_token` are what somebody showed,
+    to be exchanged.
     """
 
     audience: str | None = None
@@ -45,6 +47,8 @@ class Wanted:
     subject: str | None = None
     client: str | None = None
     context: Context = Context()
+    subject_token: Shown | None = field(default=None, repr=False)
+    actor_token: Shown | None = field(default=None, repr=False)
 
 
 class Provider(Protocol):
@@ -104,7 +108,9 @@ def build(  # noqa: PLR0911 - one for each kind
         case AgentSpec():
             from flytekitplugins.authagent.providers.agent import AgentProvider
 
-            return AgentProvider(spec.socket, server_uid=spec.server_uid, wait=spec.wait if in_pod else 0)
+            return AgentProvider(
+                spec.socket, server_uid=spec.server_uid, wait=spec.wait if in_pod else 0, token_file=spec.token_file
+            )
         case CommandSpec():
             from flytekitplugins.authagent.providers.command import CommandProvider
 

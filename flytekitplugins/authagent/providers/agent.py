@@ -14,8 +14,8 @@ from socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET
 from socket import socket as Connection
 from typing import Any, NoReturn
 
-from flytekitplugins.authagent import wire
-from flytekitplugins.authagent.credential import Credential, claims, moment
+from flytekitplugins.authagent import trust, wire
+from flytekitplugins.authagent.credential import MAX_TOKEN, Credential, claims, moment
 from flytekitplugins.authagent.errors import ConfigError, Denied, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.oauth import token_response
 from flytekitplugins.authagent.oauth.message import Request, Response
@@ -33,12 +33,14 @@ class AgentProvider:
     Asks the agent behind `socket`, by path and anew each time, so that an agent that was replaced is found again.
 
     `wait` is how many seconds the socket may take to appear, where its directory is there: a pod may start before
-    the agent of its node. With `wait` 0 a socket that is not there means "not configured".
+    the agent of its node. With `wait` 0 a socket that is not there means "not configured". `token_file` is shown to the
+    agent where it is there: a projected token, which says of which pod we are.
     """
 
     socket: Path
     server_uid: int | None = None
     wait: float = 0.0
+    token_file: Path | None = None
     kind: str = field(default="agent", init=False)
     _flyte: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -61,7 +63,7 @@ class AgentProvider:
         """
         if not self._is_configured():
             return None
-        form = _form(wanted, min_lifetime)
+        form = _form(wanted, min_lifetime) + self._assertion()
         reply = self._ask(wire.post("/token", wire.form(form)))
         if reply.status != 200:
             self._refused(reply)
@@ -95,10 +97,26 @@ class AgentProvider:
         """What the agent knows of us, and of Flyte (`GET /identity`); `None` where there is no agent."""
         if not self._is_configured():
             return None
-        reply = self._ask(wire.get("/identity"))
+        reply = self._ask(wire.get("/identity", dict(self._assertion()).get("client_assertion", "")))
         if reply.status != 200:
             self._refused(reply)
         return Response(str(self.socket), reply.status, reply.headers, reply.body).json()
+
+    def _assertion(self) -> list[tuple[str, str]]:
+        """The pod's token, read each time, for kubelet replaces it (RFC 7523 section 2.2)."""
+        if self.token_file is None:
+            return []
+        try:
+            shown = trust.read(self.token_file, secret=False, limit=MAX_TOKEN).decode("ascii").strip()
+        except FileNotFoundError:
+            return []
+        except UnicodeDecodeError:
+            shown = ""
+        if not shown.isprintable() or not shown or " " in shown:
+            raise ProviderError(
+                f"{self.token_file} does not hold a token", hint="mount a projected serviceAccountToken there"
+            )
+        return [("client_assertion_type", wire.ASSERTION_TYPE), ("client_assertion", shown)]
 
     def _is_configured(self) -> bool:
         if len(os.fsencode(self.socket)) > wire.MAX_SOCKET_PATH:

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class TokenExchangeProvider:
     """
-    Exchanges what stands in a file (RFC 8693, RFC 7523 section 2.1, or Entra ID's on-behalf-of).
+    Exchanges what stands in a file, or was shown (RFC 8693, RFC 7523 section 2.1, or Entra ID's on-behalf-of).
 
     The file is read for each exchange: kubelet replaces a projected token long before it ends.
     """
@@ -44,7 +44,7 @@ class TokenExchangeProvider:
         if not self.client.is_needed:
             return credentials.anonymous(provider=self.kind)
         target = self.client.target(wanted)
-        sent = self._request(target)
+        sent = self._request(target, wanted)
         response = self.client.send(sent)
         found = token_response.read(response, sent, now=self.client.clock(), provider=self.kind)
         if self.spec.grant == "token_exchange":
@@ -52,19 +52,20 @@ class TokenExchangeProvider:
             self._look_for_the_actor(found)
         return self.client.labelled(found)
 
-    def _request(self, target: Target) -> Request:
+    def _request(self, target: Target, wanted: Wanted) -> Request:
         spec, endpoint = self.spec, self.client.metadata.need("token_endpoint")
-        subject = self._shown(spec.subject_token_file, "subject_token_file")
+        subject = wanted.subject_token or Shown(
+            self._shown(spec.subject_token_file, "subject_token_file"), spec.subject_token_type
+        )
         if spec.grant == "token_exchange":
-            actor = None
+            actor = wanted.actor_token
             if spec.actor_token_file:
                 actor = Shown(self._shown(spec.actor_token_file, "actor_token_file"), spec.actor_token_type)
-            shown = Shown(subject, spec.subject_token_type)
-            return token_exchange.request(endpoint, self.client.authentication(), shown, target, actor=actor)
+            return token_exchange.request(endpoint, self.client.authentication(), subject, target, actor=actor)
         return jwt_bearer.request(
             endpoint,
             self.client.authentication(),
-            subject,
+            subject.token,
             target,
             on_behalf_of=spec.grant == "on_behalf_of",
         )

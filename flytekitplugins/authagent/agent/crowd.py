@@ -1,0 +1,46 @@
+"""Who waits for mints: one caller that asks for ever new tokens must not keep the provider to itself."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Awaitable
+
+from flytekitplugins.authagent.agent.http import Answer
+from flytekitplugins.authagent.agent.refusal import busy
+from flytekitplugins.authagent.agent.workload import Workload
+from flytekitplugins.authagent.source import Source
+
+LIMIT = 32
+"""Different tokens that one user, or one pod, may wait for at a time: each is a request to the provider."""
+
+
+class Crowd:
+    """Callers and the sources that they wait for. Any number may wait for the same one."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[object, Counter[Source]] = defaultdict(Counter)
+
+    def check(self, workload: Workload, source: Source) -> None:
+        """Raises `Refusal` where the caller waits for too much already, and would have to wait for this, too."""
+        waiting = self._waiting.get(_holder(workload), ())
+        if len(waiting) >= LIMIT and source not in waiting and not source.held():
+            raise busy("too many different tokens are being waited for", f"{len(waiting)} at a time")
+
+    async def waiting(self, workload: Workload, source: Source, answer: Awaitable[Answer]) -> Answer:
+        """`answer`, while the caller counts as waiting for `source`."""
+        holder = _holder(workload)
+        sources = self._waiting[holder]
+        sources[source] += 1
+        try:
+            return await answer
+        finally:
+            sources[source] -= 1
+            if not sources[source]:
+                del sources[source]
+            if not sources:
+                self._waiting.pop(holder, None)
+
+
+def _holder(workload: Workload) -> object:
+    """Who is held to the limit: pods of one node may all run as the same user."""
+    return workload.pod.uid if workload.pod else workload.peer.uid

@@ -1,0 +1,121 @@
+"""One rule of `agent.yaml`: who may get what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from flytekitplugins.authagent import wire
+from flytekitplugins.authagent.specs import Name, Scopes, Section
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+IDENTITY_KINDS = ("iam_role", "k8s_service_account", "oauth2_client", "execution_identity")
+"""The kinds of Flyte's `Identity`, by the names of its fields."""
+
+POD_FACTS = ("namespace", "service_account", "project", "domain", "execution")
+"""What `attestor: kubernetes` attests and the kernel cannot."""
+
+
+def _many(value: Any) -> Any:
+    return (value,) if isinstance(value, int | str) else value
+
+
+def _id(value: int) -> int:
+    if value == wire.NOBODY:
+        raise ValueError(f"{wire.NOBODY} is whom the kernel names for anybody it cannot translate")
+    return value
+
+
+def _duration(value: Any) -> Any:
+    match = re.fullmatch(r"(\d{1,6})([smh])", value) if isinstance(value, str) else None
+    if match is None or not int(match[1]):
+        raise ValueError("write a span such as 90s, 15m or 1h")
+    return float(int(match[1]) * _UNITS[match[2]])
+
+
+def _execution(pattern: str) -> str:
+    if pattern.count(":") != 2:
+        raise ValueError("write an execution as PROJECT:DOMAIN:NAME")
+    return pattern
+
+
+Ids = Annotated[
+    tuple[Annotated[int, Field(ge=0), AfterValidator(_id)], ...], BeforeValidator(_many), Field(strict=False)
+]
+Globs = Annotated[tuple[Name, ...], BeforeValidator(_many), Field(strict=False, min_length=1)]
+Executions = Annotated[
+    tuple[Annotated[Name, AfterValidator(_execution)], ...], BeforeValidator(_many), Field(strict=False, min_length=1)
+]
+IdentityKinds = Annotated[
+    tuple[Literal["iam_role", "k8s_service_account", "oauth2_client", "execution_identity"], ...],
+    BeforeValidator(_many),
+    Field(strict=False, min_length=1),
+]
+
+
+class Who(Section):
+    """
+    Whom a rule is for, as it is attested. Several keys must all match, each with one of its values.
+
+    `uid` and `gid` are the kernel's word; the others, glob patterns, are Kubernetes'. An `execution` is
+    `PROJECT:DOMAIN:NAME`.
+    """
+
+    uid: Ids | None = None
+    gid: Ids | None = None
+    namespace: Globs | None = None
+    service_account: Globs | None = None
+    project: Globs | None = None
+    domain: Globs | None = None
+    execution: Executions | None = None
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Who:
+        if not any(getattr(self, key) for key in type(self).model_fields):
+            raise ValueError("names nobody; give it a uid, a gid, a namespace or a service account")
+        return self
+
+    @property
+    def pod_facts(self) -> Iterator[str]:
+        """The keys that are set and only Kubernetes attests."""
+        return (key for key in POD_FACTS if getattr(self, key) is not None)
+
+
+class Narrow(Section):
+    """
+    What the caller, or whoever launched it, says of it: patterns that make a rule match less, and never more.
+
+    `labels` are those of the pod. `identity_kind`: which of the four kinds of Flyte's `Identity` it asks to run as.
+    """
+
+    task: Globs | None = None
+    execution_identity: Globs | None = None
+    identity_kind: IdentityKinds | None = None
+    labels: dict[Name, Globs] | None = None
+
+
+class Give(Section):
+    """
+    What a rule gives. `max_lifetime` is in seconds; a token that lives longer is refused.
+
+    `principal` is whom the token must speak for, by its `sub`; one that speaks for somebody else is refused.
+    """
+
+    upstream: Name
+    audience: Name | None = None
+    scopes: Scopes = ()
+    principal: Name | None = None
+    max_lifetime: Annotated[float, BeforeValidator(_duration)] | None = None
+
+
+class Rule(Section):
+    """The first rule whose `who` and `narrow` match decides."""
+
+    name: Name
+    who: Who
+    narrow: Narrow = Narrow()
+    give: Give
