@@ -40,7 +40,14 @@ def request(method: str, path: str, body: bytes = b"", headers: dict[str, str] |
 class Agent:
     """What the tests hold of it."""
 
-    def __init__(self, directory: Path, provider: running_provider.Running, configuration: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        provider: running_provider.Running,
+        configuration: dict[str, Any],
+        environ: dict[str, str] | None = None,
+    ) -> None:
+        self.environ = {**os.environ, **(environ or {})}
         self.directory, self.provider = directory, provider
         self.socket = Path(configuration["socket"])
         self.audit = directory / "audit.jsonl"
@@ -57,6 +64,7 @@ class Agent:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=self.environ,
             )
 
     def wait_until_it_answers(self) -> None:
@@ -148,11 +156,13 @@ def rule(name: str, *, uid: int | None = None, **changed: Any) -> dict[str, Any]
 
 
 @contextmanager
-def running(provider: running_provider.Running, **changed: Any) -> Iterator[Agent]:
+def running(
+    provider: running_provider.Running, *, environ: dict[str, str] | None = None, **changed: Any
+) -> Iterator[Agent]:
     """An agent that answers. A socket's path is short, so it does not live in pytest's own directories."""
     with tempfile.TemporaryDirectory(prefix="aa-") as name:
         directory = Path(name)
-        agent = Agent(directory, provider, configuration(directory, provider, **changed))
+        agent = Agent(directory, provider, configuration(directory, provider, **changed), environ)
         try:
             agent.wait_until_it_answers()
             yield agent

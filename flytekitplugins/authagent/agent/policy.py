@@ -30,7 +30,7 @@ class Difference(NamedTuple):
     hint: bool = False
 
     def __str__(self) -> str:
-        said = "nothing" if self.found in (None, "", ()) else repr(self.found)
+        said = "nothing" if self.found in (None, "", (), -1) else repr(self.found)
         return f"{self.key}{' (hint)' if self.hint else ''}: {said} is none of {', '.join(map(str, self.wanted))}"
 
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "status": "say which provider serves this place, and until when",
     "doctor": "find out what is wrong, and what to do about it",
     "serve": "run the auth agent",
+    "policy": "say what the agent's rules mean, and whom they would give what",
     "sandbox": "run an embedded Flyte, for demos and tests",
 }
 
