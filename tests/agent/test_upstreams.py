@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ from foreign import Cluster, projected
 
 from flytekitplugins.authagent.oauth import token_exchange
 
-FLYTE = {"upstream": "flyte", "scopes": ["all"]}
+TESTS = str(Path(__file__).parent.parent)
 
 
 def written(directory: Path, name: str, text: str) -> str:
@@ -40,3 +44,99 @@ def test_a_projected_token_is_all_that_it_needs(tmp_path: Path, kind: str) -> No
         assert [answer.status for answer in answers] == [200] * 3, answers[0].body
         assert provider.read(answers[0].json()["access_token"]).claims["scp"] == ["all"]
         assert provider.counts.snapshot()["mints"] == {"batch": 1}
+
+
+def ask(provider: running_provider.Running, upstream: dict[str, Any], **give: Any) -> Any:
+    rules = [running_agent.rule("r", give={"upstream": "flyte", **give})]
+    with running_agent.running(provider, upstreams={"flyte": upstream}, rules=rules) as agent:
+        answers = [agent.ask() for _ in range(3)]
+        assert len({answer.status for answer in answers}) == 1
+        return answers[0], agent.records()[-1]
+
+
+def own_token(provider: running_provider.Running) -> str:
+    return str(provider.own_token("batch", scope="all").json()["access_token"])
+
+
+@pytest.mark.parametrize("kind", ["file", "command", "agent"])
+def test_a_file_a_command_and_another_agent_are_upstreams_too(
+    provider: running_provider.Running, tmp_path: Path, kind: str
+) -> None:
+    file = written(tmp_path, "token", own_token(provider))
+    with running_agent.running(provider) as other:
+        upstream = {
+            "file": {"kind": "file", "path": file},
+            "command": {"kind": "command", "command": ["/bin/cat", file]},
+            "agent": {"kind": "agent", "socket": str(other.socket)},
+        }[kind]
+        answer, _ = ask(provider, upstream)
+
+    assert answer.status == 200, answer.body
+    assert provider.read(answer.json()["access_token"]).claims["scp"] == ["all"]
+
+
+KEEP_A_LOGIN = """
+import sys
+from session_servers import ended
+from flytekitplugins.authagent.providers import Wanted, build
+from flytekitplugins.authagent.specs import KeyringSpec
+person = build(KeyringSpec(issuer=sys.argv[1], client_id="flytectl", scopes=("all",)), {}, in_pod=False)
+person.store.save(person.key(Wanted(scopes=("all",))), ended(sys.stdin.read()))
+"""
+
+
+def test_a_persons_login_is_renewed_and_a_rotated_refresh_token_outlives_the_agent(
+    provider: running_provider.Running, tmp_path: Path
+) -> None:
+    """The provider takes each refresh token once: one that was lost, or spent twice, would end the login."""
+    environ = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join([TESTS, *sys.path])}
+    environ["PYTHON_KEYRING_BACKEND"] = "session_servers.HomeKeyring"
+    command = [sys.executable, "-c", KEEP_A_LOGIN, provider.issuer.issuer]
+    subprocess.run(command, input=provider.issuer.sign_in("alice"), env=environ, text=True, timeout=60, check=True)
+    upstream = {"kind": "keyring", "issuer": provider.issuer.issuer, "client_id": "flytectl", "scopes": ["all"]}
+    rules = [running_agent.rule("r", give={"upstream": "flyte", "scopes": ["all"], "principal": "alice"})]
+    tokens = []
+    for _ in range(3):  # what it has lives in the keyring, not in the process
+        with running_agent.running(provider, environ=environ, upstreams={"flyte": upstream}, rules=rules) as agent:
+            answer = agent.ask()
+            assert answer.status == 200, agent.audit.read_text()
+            tokens.append(answer.json()["access_token"])
+            agent.process.kill()
+            time.sleep(1.1)  # a new token lives a second longer than this one
+            long_enough = provider.read(tokens[-1]).claims["exp"] - time.time() + 1
+            agent.process.wait(timeout=10)
+    assert len(set(tokens)) == 1
+    with running_agent.running(provider, environ=environ, upstreams={"flyte": upstream}, rules=rules) as agent:
+        longer = agent.ask({"min_lifetime": str(int(long_enough))})
+        assert longer.status == 200, agent.audit.read_text()
+    assert provider.read(longer.json()["access_token"]).claims["sub"] == "alice"
+    assert provider.counts.snapshot()["mints"] == {"flytectl": 2}
+
+
+def test_a_token_that_speaks_for_somebody_else_than_the_rule_says_is_refused(
+    provider: running_provider.Running, tmp_path: Path
+) -> None:
+    of_alice = provider.refresh(provider.issuer.sign_in("alice"), scope="all").json()["access_token"]
+    upstream = {"kind": "file", "path": written(tmp_path, "token", of_alice)}
+
+    given, _ = ask(provider, upstream, principal="alice")
+    refused, record = ask(provider, upstream, principal="bob")
+    nameless, why = ask(
+        provider, {"kind": "file", "path": written(tmp_path, "own", own_token(provider))}, principal="b"
+    )
+
+    assert given.status == 200
+    assert (refused.status, refused.json()["error"]) == (400, "unauthorized_client")
+    assert "speaks for 'alice'" in record["reason"]
+    assert record["principal"] == "bob"
+    assert nameless.status == 400
+    assert "whom it does not name" in why["reason"]
+
+
+def test_an_upstream_that_has_nothing_is_unavailable_and_says_why_in_the_audit_file(
+    provider: running_provider.Running, tmp_path: Path
+) -> None:
+    answer, record = ask(provider, {"kind": "agent", "socket": str(tmp_path / "nobody.sock")})
+
+    assert (answer.status, answer.json()["error"]) == (503, "temporarily_unavailable")
+    assert "there is no socket at" in record["reason"]

@@ -112,7 +112,7 @@ def _token(form: dict[str, str], name: str, *, exchange: bool, needed: bool = Fa
         raise invalid_request(f"{name} and {name}_type belong together")
     if kind not in _TOKEN_TYPES:
         raise invalid_request(f"{name}_type is none of {', '.join(_TOKEN_TYPES)}")
-    if len(token) > MAX_TOKEN or not token.isascii() or not token.isprintable():
+    if len(token) > MAX_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise invalid_request(f"{name} is no token")
     return Shown(Secret(token), kind)
 

@@ -98,7 +98,7 @@ class Mint:
             _check_lifetime(credential, key, rule)
         except AuthAgentError as failed:
             self.failed[key.name] += 1
-            if not (isinstance(failed, Denied) and key.subject_token):  # that says something of the token shown
+            if isinstance(failed, ProviderUnavailable) or not key.subject_token:  # else the token shown is to blame
                 self.healthy[key.name] = False
             raise
         self.healthy[key.name] = True

@@ -28,7 +28,7 @@ from flytekitplugins.authagent.agent.refusal import Refusal, invalid_request, no
 from flytekitplugins.authagent.agent.rule import Rule
 from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.credential import Credential
-from flytekitplugins.authagent.errors import AuthAgentError, Denied, TooShort
+from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable, TooShort
 from flytekitplugins.authagent.providers import Provider
 from flytekitplugins.authagent.source import Source
 
@@ -222,6 +222,9 @@ class Server:
         elif isinstance(failed, Denied):
             refusal = no_rule(str(failed))
             refusal.description = "the identity provider, or the rule, allows no such token; see the agent's audit file"
+        elif decision.asked.subject_token and not isinstance(failed, ProviderUnavailable):
+            refusal = invalid_request("the identity provider does not take the token that was shown")  # RFC 8693 2.2.2
+            refusal.reason = str(failed)
         else:
             refusal = unavailable("the identity provider cannot be used for now", str(failed))
         return self._refused(workload, refusal, decision.record)
