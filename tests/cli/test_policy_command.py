@@ -11,11 +11,11 @@ from test_command_line import authagent
 FILE = """
 socket: /run/authagent/agent.sock
 upstreams:
-  flyte: {kind: client_credentials, issuer: "https://idp.example.com", client_id: a, client_secret_file: /s, scopes: [all]}
+  flyte: {kind: keyring, issuer: "https://idp.example.com", scopes: [all]}
   unused: {kind: keyring, issuer: "https://idp.example.com"}
 rules:
   - {name: nightly, who: {uid: 1001}, give: {upstream: flyte, scopes: [all], max_lifetime: 15m}}
-  - {name: billing, who: {uid: 1000}, narrow: {task: "billing.*"}, give: {upstream: flyte, scopes: [all], max_lifetime: 15m}}
+  - {name: billing, who: {uid: 1000}, narrow: {task: "billing.*"}, give: {upstream: flyte, max_lifetime: 15m}}
   - {name: others, who: {uid: [1000, 1002]}, give: {upstream: flyte, scopes: [all]}}
   - {name: forgotten, who: {uid: [1000, 1002]}, give: {upstream: flyte, scopes: [all], max_lifetime: 1m}}
 """
@@ -23,7 +23,7 @@ PODS = """
 socket: /run/authagent/agent.sock
 attestor: kubernetes
 upstreams:
-  flyte: {kind: client_credentials, issuer: "https://idp.example.com", client_id: a, client_secret_file: /s, scopes: [all]}
+  flyte: {kind: keyring, issuer: "https://idp.example.com", scopes: [all]}
 rules:
   - name: red
     who: {namespace: "*-production", project: billing}

@@ -1,9 +1,53 @@
-"""placeholder until the attestor lands"""
+"""How pods are attested: which API server is asked, as whom, and what must be true of what it says."""
 
 from __future__ import annotations
 
-from flytekitplugins.authagent.specs import Section
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.http import check_url
+from flytekitplugins.authagent.specs import AbsolutePath, Name, Section
+
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_PLACE = re.compile(r"\{\{\s*(project|domain)\s*\}\}")
+
+
+def _url(text: str) -> str:
+    try:
+        check_url(text)
+    except ConfigError as wrong:
+        raise ValueError(str(wrong)) from None
+    return text.rstrip("/")
+
+
+def _template(text: str) -> str:
+    rest = _PLACE.sub("", text)
+    if "{" in rest or "}" in rest or not re.fullmatch(r"[a-z0-9\-]*", rest):
+        raise ValueError("write it as propeller does, such as '{{ project }}-{{ domain }}'")
+    return text
 
 
 class KubernetesSettings(Section):
-    """How to reach the API server."""
+    """
+    `kubernetes:` in `agent.yaml`; the defaults are those of a pod in the cluster.
+
+    `audience` is what pods' tokens must be for. `namespace_template` is propeller's, for the namespace of a project and
+    domain. With `node_name` pods of other nodes are refused. `max_token_lifetime`: seconds that a token may live.
+    """
+
+    api_server: Annotated[str, AfterValidator(_url)] = "https://kubernetes.default.svc"
+    ca_file: AbsolutePath = _ACCOUNT / "ca.crt"
+    token_file: AbsolutePath = _ACCOUNT / "token"
+    audience: Name = "authagent"
+    namespace_template: Annotated[str, AfterValidator(_template)] = "{{ project }}-{{ domain }}"
+    node_name: Name | None = None
+    max_token_lifetime: Annotated[float, Field(gt=0, strict=False)] = 86400.0
+
+    def namespace(self, project: str, domain: str) -> str:
+        """Where propeller puts the pods of a project and domain."""
+        names = {"project": project, "domain": domain}
+        return _PLACE.sub(lambda found: names[found[1]], self.namespace_template)
