@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -116,3 +118,26 @@ def test_the_token_for_another_flyte_is_refused(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     done = authagent("token", "--endpoint", "one.example.com", AUTHAGENT_TOKEN_FILE=str(file))
     assert (done.returncode, done.stdout) == (0, "abc\n")
+
+
+def test_status_shows_people_how_the_agent_is(agent: running_agent.Agent) -> None:
+    authagent("token", AUTHAGENT_SOCKET=str(agent.socket))
+    done = authagent("status", AUTHAGENT_SOCKET=str(agent.socket))
+
+    shown = {name.strip(): value for name, _, value in (line.partition("  ") for line in done.stdout.splitlines())}
+    assert shown["agent"].strip() == str(agent.socket)
+    assert shown["agent ready"].strip() == "yes"
+    assert "given" in shown["agent answers"]
+    assert "flyte: 1 minted, 0 failed" in shown["agent mints"]
+    content = json.loads(authagent("status", "--json", AUTHAGENT_SOCKET=str(agent.socket)).stdout)
+    assert content["agent"]["attestor"] == "kernel"
+    assert json.loads(authagent("status", "--json").stdout)["agent"] is None
+
+
+def test_status_of_an_agent_that_is_not_there_any_more(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead, tempfile.TemporaryDirectory(prefix="aa-") as place:
+        dead.bind(f"{place}/agent.sock")
+        done = authagent("status", AUTHAGENT_SOCKET=f"{place}/agent.sock")
+
+    assert "agent ready" in done.stdout
+    assert "no: nobody listens at" in done.stdout

@@ -45,10 +45,8 @@ def test_check_says_what_each_rule_is_and_notes_what_may_be_a_mistake(tmp_path: 
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert len(lines) == 4
-    assert (
-        lines[1]
-        == "2. billing: uid 1000, narrowed by hints to task billing.*: gives from flyte, scopes all, at most 900 s"
-    )
+    gives = "gives from flyte, scopes of the upstream, at most 900 s"
+    assert lines[1] == f"2. billing: uid 1000, narrowed by hints to task billing.*: {gives}"
     for note in ("'forgotten' never decides", "'others' has no max_lifetime", "upstream 'unused'", "no audit:"):
         assert note in done.stderr
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from flytekitplugins.authagent import config, flyte_config
 from flytekitplugins.authagent.asked import Asked
+from flytekitplugins.authagent.cli import agent_facts
 from flytekitplugins.authagent.cli.shown import ends, print_facts
 from flytekitplugins.authagent.cli.whoami import scopes
 from flytekitplugins.authagent.context import from_environment
@@ -19,12 +20,18 @@ from flytekitplugins.authagent.resolve import resolve
 def run(arguments: list[str]) -> int:
     """Print how things stand; the exit code is the one that `authagent token` would end with."""
     parser = argparse.ArgumentParser(
-        prog="authagent status", description="Say which provider serves this place, from where, and until when."
+        prog="authagent status",
+        description="Say which provider serves this place, from where, and until when; and how its agent is.",
     )
     parser.add_argument("--endpoint", metavar="E", help="ask for this Flyte, where it is not the configured one")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     facts, status = _facts(options.endpoint, as_json=options.json)
+    agent = agent_facts.look(config.load(os.environ).socket)
+    if options.json:
+        facts["agent"] = agent
+    elif agent:
+        facts |= {f"agent_{name}" if name != "socket" else "agent": value for name, value in agent.items()}
     print_facts(facts, as_json=options.json)
     return status
 

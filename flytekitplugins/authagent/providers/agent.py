@@ -102,6 +102,13 @@ class AgentProvider:
             self._refused(reply)
         return Response(str(self.socket), reply.status, reply.headers, reply.body).json()
 
+    def page(self, path: str) -> tuple[int, str] | None:
+        """The status and text of another page of the agent's, for people to look at; `None` where there is no agent."""
+        if not self._is_configured():
+            return None
+        reply = self._ask(wire.get(path))
+        return reply.status, reply.body.decode("utf-8", "replace")
+
     def _assertion(self) -> list[tuple[str, str]]:
         """The pod's token, read each time, for kubelet replaces it (RFC 7523 section 2.2)."""
         if self.token_file is None:

@@ -1,0 +1,64 @@
+"""How the agent of this machine is, for people: whether it lives, could serve, and what it has done."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from flytekitplugins.authagent.errors import AuthAgentError
+from flytekitplugins.authagent.providers.agent import AgentProvider
+
+_SAMPLE = re.compile(r'^authagent_(\w+)(?:\{(?:outcome|upstream)="([^"]*)"\})? (\S+)$', re.MULTILINE)
+
+
+def look(socket: Path) -> dict[str, Any] | None:
+    """
+    Facts by name; `None` where there is no agent. One that does not answer is a fact too.
+
+    What it counts it tells its own user and root only, so the last three are missing for others.
+    """
+    agent = AgentProvider(socket)
+    facts: dict[str, Any] = {"socket": str(socket)}
+    try:
+        ready = agent.page("/readyz")
+        if ready is None:
+            return None
+        facts["ready"] = "yes" if ready[0] == 200 else f"no: {ready[1].strip()}"
+        facts |= _identity(agent)
+        counted = agent.page("/metrics")
+    except AuthAgentError as error:
+        return facts | {"ready": f"no: {error.args[0]}"}
+    return facts | (_counted(counted[1]) if counted and counted[0] == 200 else {})
+
+
+def _identity(agent: AgentProvider) -> dict[str, Any]:
+    try:
+        known = agent.identity() or {}
+    except AuthAgentError:
+        return {"knows": "has no rule for us"}
+    pod = known.get("pod")
+    who = f"uid {known.get('uid')}, gid {known.get('gid')}"
+    if isinstance(pod, dict):
+        who = f"pod {pod.get('namespace')}/{pod.get('name')}, {pod.get('execution', 'no execution')}"
+    return {"attestor": known.get("attestor"), "knows": f"us as {who}"}
+
+
+def _counted(text: str) -> dict[str, Any]:
+    """The metrics that say something to people, in words."""
+    found: dict[str, dict[str, float]] = {}
+    for name, label, value in _SAMPLE.findall(text):
+        found.setdefault(name, {})[label] = float(value)
+    requests = found.get("requests_total", {})
+    minted, failed = found.get("mints_total", {}), found.get("mint_failures_total", {})
+    left = found.get("token_seconds_to_expiry", {})
+    return {
+        "answers": ", ".join(f"{count:.0f} {outcome}" for outcome, count in sorted(requests.items())) or "none yet",
+        "mints": "; ".join(
+            f"{name}: {minted.get(name, 0):.0f} minted, {failed.get(name, 0):.0f} failed"
+            + (f", {left[name]:.0f} s left" if name in left else "")
+            for name in sorted({*minted, *failed})
+        )
+        or "none yet",
+        "connections": int(found.get("connections", {}).get("", 0)),
+    }
