@@ -14,7 +14,7 @@ miss() { echo "MISSING PEER: $*" >&2; missing=1; }
 debian() {
     wanted=
     for pair in nginx:nginx-light gnome-keyring-daemon:gnome-keyring dbus-run-session:dbus-daemon \
-        chromium:chromium chromedriver:chromium-driver; do
+        chromium:chromium chromedriver:chromium-driver systemd-analyze:systemd; do
         PATH="$PATH:/usr/sbin" command -v "${pair%%:*}" >/dev/null || wanted="$wanted ${pair#*:}"
     done
     [ -n "$wanted" ] || return 0
@@ -74,9 +74,32 @@ keycloak() {
     cp "$sum" "$peers/keycloak/installed.sha256"
 }
 
+# The last flytekit in which an unknown mode of authentication is not an error: docs/kubernetes.md has what it does.
+old_flytekit() {
+    old=flytekit-1.16.23
+    [ -d "$peers/$old/flytekit" ] && return 0
+    say "flytekit ${old#*-}"
+    rm -rf "${peers:?}/$old"
+    "$python" -m uv pip install --quiet --python "$python" --target "$peers/$old" --no-deps "flytekit==${old#*-}"
+}
+
+# kubectl brings kustomize; where there is none, kustomize itself is built.
+kustomize() {
+    command -v kubectl >/dev/null && return 0
+    [ -x "$peers/bin/kustomize" ] && return 0
+    if ! command -v go >/dev/null; then
+        miss "kustomize: install kubectl, or Go to build kustomize with, then 'make peers'"
+        return 0
+    fi
+    say "kustomize 5.5.0, built from source"
+    GOBIN=$peers/bin go install sigs.k8s.io/kustomize/kustomize/v5@v5.5.0
+}
+
 mkdir -p "$peers"
 peers=$(cd "$peers" && pwd)
 debian
 node_modules
 keycloak
+old_flytekit
+kustomize
 exit $missing

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import running_agent
 import running_provider
+from attesting import Place
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +40,11 @@ def agent(shared_agent: running_agent.Agent, provider: running_provider.Running)
 def cold_agent(provider: running_provider.Running) -> Iterator[running_agent.Agent]:
     with running_agent.running(provider) as agent:
         yield agent
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.attestor.close()
+    place.api.close()

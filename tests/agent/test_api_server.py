@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from attesting import Place
 from kubernetes_api import encoded
-from test_kubernetes_attestor import Place
 
 from flytekitplugins.authagent.agent.refusal import Refusal
 from flytekitplugins.authagent.agent.workload import Pod
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.attestor.close()
-    place.api.close()
 
 
 WRONG: dict[str, Any] = {

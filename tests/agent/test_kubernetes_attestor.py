@@ -2,77 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes_api import EXTRA, FakeApiServer, encoded, owner
-
-from flytekitplugins.authagent.agent.kubernetes import Kubernetes
-from flytekitplugins.authagent.agent.kubernetes_settings import KubernetesSettings
-from flytekitplugins.authagent.agent.peer import Peer
-from flytekitplugins.authagent.agent.refusal import Refusal
-from flytekitplugins.authagent.agent.workload import Pod, Workload
-from flytekitplugins.authagent.credential import Secret
-from flytekitplugins.authagent.source import Clock
+from attesting import Place
+from kubernetes_api import EXTRA, encoded, owner
 
 pytestmark = pytest.mark.timeout(60)
-
-PEER = Peer(1000, 1000, 0)
-
-
-class Place:
-    """A fake API server, an attestor that asks it, and a clock that only we move."""
-
-    def __init__(self, directory: Path, **changed: Any) -> None:
-        self.api = FakeApiServer()
-        self.own = directory / "own-token"
-        self.own.write_text(self.api.own_token)
-        self.ahead = 0.0
-        clock = Clock(wall=lambda: time.time() + self.ahead, steady=lambda: time.monotonic() + self.ahead)
-        self.api.clock = clock.steady
-        settings = {"api_server": self.api.url, "token_file": str(self.own), **changed}
-        self.attestor = Kubernetes(KubernetesSettings.model_validate(settings), clock=clock)
-
-    def attest(self, *tokens: str | None) -> list[Pod | Refusal]:
-        """All at once, each as a caller of its own."""
-        return asyncio.run(self._all(tokens))
-
-    def one(self, token: str | None) -> Pod:
-        (found,) = self.attest(token)
-        if isinstance(found, Refusal):
-            raise found
-        return found
-
-    def refused(self, token: str | None) -> Refusal:
-        (found,) = self.attest(token)
-        assert isinstance(found, Refusal), found
-        return found
-
-    async def _all(self, tokens: tuple[str | None, ...]) -> list[Pod | Refusal]:
-        return list(await asyncio.gather(*(self._one(token) for token in tokens)))
-
-    async def _one(self, token: str | None) -> Pod | Refusal:
-        try:
-            found = self.attestor.attest(PEER, None if token is None else Secret(token))
-            workload = found if isinstance(found, Workload) else await found
-        except Refusal as refusal:
-            return refusal
-        assert workload.peer == PEER
-        assert workload.pod is not None
-        return workload.pod
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.attestor.close()
-    place.api.close()
 
 
 def test_a_pod_is_attested_down_to_its_execution_with_three_calls(place: Place) -> None:
@@ -236,8 +175,9 @@ def test_a_tampered_token_and_one_with_a_leading_space_are_refused(place: Place)
     assert all(not str(seen["spec"]["token"]).startswith(" ") for seen in place.api.seen)
 
 
-def test_pods_of_other_nodes_are_refused_where_a_node_is_named(tmp_path: Path) -> None:
-    place = Place(tmp_path, node_name="node-2")
+def test_pods_of_other_nodes_are_refused_where_a_node_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODE_NAME", "node-2")
+    place = Place(tmp_path, node_name_env="NODE_NAME")
     try:
         here, there = place.api.pod(name="a", node="node-2"), place.api.pod(name="b", node="node-1")
         assert place.one(place.api.token(here))

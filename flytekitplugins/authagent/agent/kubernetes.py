@@ -9,6 +9,7 @@ an execution may choose them.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable
@@ -85,7 +86,7 @@ class Kubernetes:
     def __init__(
         self, settings: KubernetesSettings, *, clock: Clock | None = None, api_server: ApiServer | None = None
     ) -> None:
-        self._settings = settings
+        self._settings = settings.model_copy(update={"node_name": settings.node(os.environ), "node_name_env": None})
         self._clock = clock or Clock()
         self._api = api_server or ApiServer(settings)
         self._tokens: OrderedDict[bytes, _Reviewed] = OrderedDict()
