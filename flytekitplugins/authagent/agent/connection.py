@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httptools
 
 from flytekitplugins.authagent.agent import peer as peers
+from flytekitplugins.authagent.agent.connections import MAX_KNOWN_BYTES, Connections, Known
 from flytekitplugins.authagent.agent.http import Answer, Request, plain
 from flytekitplugins.authagent.agent.peer import Peer
 
@@ -19,9 +19,6 @@ logger = logging.getLogger(__name__)
 MAX_HEADER_BYTES = 16 * 1024
 MAX_HEADERS = 64
 MAX_BODY = 64 * 1024
-MAX_CONNECTIONS = 1024
-MAX_CONNECTIONS_PER_USER = 512
-
 REQUEST_SECONDS = 5.0
 """From the opening of a connection to the first bytes of a request, and from those to its last."""
 
@@ -37,53 +34,6 @@ SWEEP_SECONDS = 0.5
 Handler = Callable[[Peer | None, Request], Answer | Awaitable[Answer]]
 
 
-class Connections:
-    """All that are open, so that they can be counted, swept and closed."""
-
-    def __init__(self) -> None:
-        self._open: set[Connection] = set()
-        self._by_user: Counter[int] = Counter()
-        self.draining = False
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def admit(self, connection: Connection) -> bool:
-        """Whether there is room for it. One user never takes all of it."""
-        user = connection.peer.uid if connection.peer else -1
-        if len(self._open) >= MAX_CONNECTIONS or self._by_user[user] >= MAX_CONNECTIONS_PER_USER:
-            return False
-        self._open.add(connection)
-        self._by_user[user] += 1
-        return True
-
-    def leave(self, connection: Connection) -> None:
-        """It is closed."""
-        if connection in self._open:
-            self._open.remove(connection)
-            user = connection.peer.uid if connection.peer else -1
-            self._by_user[user] -= 1
-            if not self._by_user[user]:
-                del self._by_user[user]
-
-    def sweep(self, now: float) -> None:
-        """End what takes too long."""
-        for connection in [c for c in self._open if c.deadline < now]:
-            connection.give_up()
-
-    async def drain(self, seconds: float) -> None:
-        """Let those that are being answered finish, and end the others."""
-        self.draining = True
-        for connection in list(self._open):
-            connection.finish()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        while self._open and loop.time() < deadline:
-            await asyncio.sleep(0.02)
-        for connection in list(self._open):
-            connection.abort()
-
-
 class Connection(asyncio.Protocol):
     """
     One client. Its requests are answered one after the other; a second one that comes before the answer of the
@@ -95,10 +45,11 @@ class Connection(asyncio.Protocol):
         self._connections = connections
         self._attested = attested
         self._loop = asyncio.get_running_loop()
-        self._parser: Any = httptools.HttpRequestParser(self)
+        self._parser: Any = None
         self._transport: Any = None
         self._task: asyncio.Future[Any] | None = None
         self._last = False
+        self._paused = False
         self.peer: Peer | None = None
         self.deadline = 0.0
         self._reset()
@@ -112,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._content_type = b""
         self._reading_headers = True
         self._over = False
+        self._messages: list[Known | None] = []
 
     # From the event loop
 
@@ -131,6 +83,14 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             self._refuse(400, "one request at a time")
             return
+        whole = data if not self._header_bytes and len(data) <= MAX_KNOWN_BYTES else b""
+        known = self._connections.known.get(whole)
+        if known is not None:
+            self._answer(known)
+            return
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
+        self._messages = []
         if self._reading_headers:
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES + MAX_BODY:
@@ -143,6 +103,9 @@ class Connection(asyncio.Protocol):
             self._refuse(400, "that is not HTTP/1.1 as it is spoken here")
         except httptools.HttpParserUpgrade:
             pass  # refused when the message was complete
+        else:
+            if whole and len(self._messages) == 2 and self._messages[1] is not None:
+                self._connections.learn(whole, self._messages[1])
 
     def eof_received(self) -> bool:
         """A client may close its sending side and still read the answer."""
@@ -159,11 +122,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The other side does not read: nothing more is read from it either."""
+        self._paused = True
         self.deadline = self._loop.time() + ANSWER_SECONDS
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """It has read."""
+        self._paused = False
         if not self._over and self._task is None:
             self._transport.resume_reading()
 
@@ -171,6 +136,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """The first bytes are there."""
+        self._messages.append(None)
         self.deadline = self._loop.time() + REQUEST_SECONDS
 
     def on_url(self, url: bytes) -> None:
@@ -219,10 +185,15 @@ class Connection(asyncio.Protocol):
             self._content_type,
             bool(question),
         )
-        keep_alive = self._parser.should_keep_alive() and not self._connections.draining
+        known = Known(request, self._parser.should_keep_alive())
+        self._messages.append(known)
+        self._answer(known)
+
+    def _answer(self, known: Known) -> None:
+        keep_alive = known.keep_alive and not self._connections.draining
         if keep_alive:
             self._reset()
-        answer = self._handler(self.peer, request)
+        answer = self._handler(self.peer, known.request)
         if isinstance(answer, Answer):
             self._send(answer, keep_alive)
             return
@@ -246,7 +217,8 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _send(self, answer: Answer, keep_alive: bool) -> None:
-        self.deadline = self._loop.time() + (IDLE_SECONDS if keep_alive else ANSWER_SECONDS)
+        if not self._paused:  # who does not read has a deadline already
+            self.deadline = self._loop.time() + (IDLE_SECONDS if keep_alive else ANSWER_SECONDS)
         self._transport.write(answer.encoded(keep_alive=keep_alive))
         if not keep_alive:
             self._over = True

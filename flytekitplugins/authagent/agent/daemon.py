@@ -99,7 +99,7 @@ class _Serving:
     """What happens between the first request and the last."""
 
     def __init__(self, file: AgentFile, read: Callable[[], AgentFile], audit: Audit, notifier: Notifier) -> None:
-        from flytekitplugins.authagent.agent.connection import Connections
+        from flytekitplugins.authagent.agent.connections import Connections
         from flytekitplugins.authagent.agent.server import Server
 
         self._file = file
