@@ -66,17 +66,9 @@ def fuzzed(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     need("atheris (Linux, Python 3.11)", importlib.util.find_spec("atheris"))
     corpus = tmp_path / "corpus"
     shutil.copytree(HERE / "corpus", corpus)
-    command = [
-        sys.executable,
-        str(HERE / "fuzz_connection.py"),
-        *arguments,
-        "-max_total_time=20",
-        "-seed=1",
-        str(corpus),
-    ]
-    return subprocess.run(
-        [*command, str(corpus)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, str(HERE / "fuzz_connection.py"), *arguments]
+    command += ["-max_total_time=20", "-seed=1", str(corpus)]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.peer
