@@ -1,7 +1,7 @@
-/* Load on a Unix socket, one connection per request: `load SOCKET CLIENTS SECONDS`, the request on stdin.
+/* Load on a Unix socket, one connection per request: `load SOCKET CLIENTS SECONDS [BYTES START]`, the request on stdin.
  *
- * Prints "requests failures p50 p99 per_second", latencies in microseconds. An answer counts when it begins with
- * "HTTP/1.1 200" and the server has closed after it.
+ * Prints "requests failures p50 p99 per_second", latencies in microseconds. An answer counts when it begins with START
+ * ("HTTP/1.1 200") and the server has closed after it; with BYTES, once there are as many, for servers that do not close.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,6 +20,9 @@ static struct sockaddr_un address = {.sun_family = AF_UNIX};
 static char request[65536];
 static size_t request_length;
 static double until;
+static size_t enough;
+static const char *start_of_answer = "HTTP/1.1 200";
+static size_t start_length = 12;
 
 struct client {
     pthread_t thread;
@@ -42,14 +45,14 @@ static int ask(void) {
     setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     int good = connect(s, (struct sockaddr *)&address, sizeof address) == 0;
     good = good && send(s, request, request_length, MSG_NOSIGNAL) == (ssize_t)request_length;
-    while (good) {
+    while (good && !(enough && got >= enough)) {
         ssize_t n = recv(s, answer + got, sizeof answer - got, 0);
         if (n < 0) good = 0;
         if (n <= 0) break;
         got += n;
     }
     close(s);
-    return good && got > 12 && memcmp(answer, "HTTP/1.1 200", 12) == 0;
+    return good && got >= start_length && memcmp(answer, start_of_answer, start_length) == 0;
 }
 
 static void *run(void *argument) {
@@ -69,7 +72,12 @@ static int ascending(const void *a, const void *b) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) return 2;
+    if (argc != 4 && argc != 6) return 2;
+    if (argc == 6) {
+        enough = strtoul(argv[4], NULL, 10);
+        start_of_answer = argv[5];
+        start_length = strlen(argv[5]);
+    }
     strncpy(address.sun_path, argv[1], sizeof address.sun_path - 1);
     int clients = atoi(argv[2]);
     double seconds = atof(argv[3]);

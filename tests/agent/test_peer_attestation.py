@@ -76,7 +76,7 @@ else:
 
 
 def test_what_is_executed_over_the_connection_asks_as_who_connected(agent: Agent) -> None:
-    then = "import socket, sys; s = socket.socket(fileno=int(sys.argv[2])); print(asked(s))"
+    then = "import socket, sys; s = socket.socket(fileno=int(sys.argv[2])); s.setblocking(True); print(asked(s))"
     process = python(
         agent,
         """
@@ -142,7 +142,9 @@ meeting.listen()
 meeting.settimeout(20)
 c, _ = meeting.accept()
 _, fds, _, _ = socket.recv_fds(c, 1, 1)
-print(os.getuid(), asked(socket.socket(fileno=fds[0])))
+s = socket.socket(fileno=fds[0])
+s.setblocking(True)
+print(os.getuid(), asked(s))
 c.close()
 """,
             meeting,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import httptools
@@ -34,15 +35,31 @@ SWEEP_SECONDS = 0.5
 Handler = Callable[[Peer | None, Request], Answer | Awaitable[Answer]]
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What happened to a connection before it had one of these: `data` was read, or even its `answer` is awaited."""
+
+    data: bytes = b""
+    answer: Awaitable[Answer] | None = None
+
+    def forget(self) -> None:
+        """Nobody waits for the answer any more."""
+        if isinstance(self.answer, Coroutine):
+            self.answer.close()
+
+
 class Connection(asyncio.Protocol):
     """
     One client. Its requests are answered one after the other; a second one that comes before the answer of the
     first is not read on.
     """
 
-    def __init__(self, handler: Handler, connections: Connections, *, attested: bool) -> None:
+    def __init__(
+        self, handler: Handler, connections: Connections, begun: Begun | None = None, *, attested: bool
+    ) -> None:
         self._handler = handler
         self._connections = connections
+        self._begun = begun or Begun()
         self._attested = attested
         self._loop = asyncio.get_running_loop()
         self._parser: Any = None
@@ -75,6 +92,11 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + REQUEST_SECONDS
         if not self._connections.admit(self):
             self._refuse(503, "too many connections")
+            self._begun.forget()
+        elif self._begun.answer is not None:
+            self._wait_for(self._begun.answer, keep_alive=False)
+        elif self._begun.data:
+            self.data_received(self._begun.data)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of one request, or of several."""
@@ -197,6 +219,9 @@ class Connection(asyncio.Protocol):
         if isinstance(answer, Answer):
             self._send(answer, keep_alive)
             return
+        self._wait_for(answer, keep_alive=keep_alive)
+
+    def _wait_for(self, answer: Awaitable[Answer], *, keep_alive: bool) -> None:
         self.deadline = float("inf")  # those who answer have a deadline of their own
         self._transport.pause_reading()
         self._task = asyncio.ensure_future(answer)

@@ -57,6 +57,10 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
+    def have_room(self) -> bool:
+        """Whether there is room for anybody."""
+        return len(self._open) < MAX_CONNECTIONS
+
     def admit(self, connection: Open) -> bool:
         """Whether there is room for it. One user never takes all of it."""
         user = connection.peer.uid if connection.peer else -1

@@ -114,6 +114,7 @@ class _Serving:
 
     async def until_stopped(self, listener: Listener) -> None:
         """Listen, answer, stop."""
+        from flytekitplugins.authagent.agent.acceptor import Acceptor
         from flytekitplugins.authagent.agent.connection import Connection
 
         loop = asyncio.get_running_loop()
@@ -123,7 +124,7 @@ class _Serving:
         reloads: set[asyncio.Task[None]] = set()
         loop.add_signal_handler(signal.SIGHUP, lambda: _kept(reloads, loop.create_task(self._reload())))
         made = partial(Connection, self._server.on_socket, self._connections, attested=True)
-        servers: list[Any] = [await loop.create_unix_server(made, sock=listener.socket)]
+        servers: list[Any] = [Acceptor(listener.socket, self._server.on_socket, self._connections, made)]
         if self._file.health:
             made = partial(Connection, self._server.on_address, self._connections, attested=False)
             servers.append(await _health(self._file.health, made))
