@@ -55,39 +55,49 @@ class Acceptor:
             self._loop.add_reader(self._listening.fileno(), self._accept)
 
     def _accept(self) -> None:
-        for _ in range(AT_ONCE - len(self._handing_over)):
-            try:
-                connection, _ = self._listening.accept()
-            except BlockingIOError:
-                return
-            except ConnectionAbortedError:
-                continue
-            except OSError as failed:
-                logger.warning("no connection can be accepted: %s", failed.strerror)
-                self._loop.remove_reader(self._listening.fileno())
-                self._loop.call_later(PAUSE, self._listen)
-                return
-            self._serve(connection)
+        taken: list[socket.socket] = []
+        try:
+            for _ in range(AT_ONCE - len(self._handing_over)):
+                taken.append(self._listening.accept()[0])
+        except (BlockingIOError, ConnectionAbortedError):
+            pass
+        except OSError as failed:
+            logger.warning("no connection can be accepted: %s", failed.strerror)
+            self._loop.remove_reader(self._listening.fileno())
+            self._loop.call_later(PAUSE, self._listen)
+        early = [connection for connection in taken if not self._served(connection)]
+        if early:
+            self._loop.call_soon(self._serve_once_more, early)
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve_once_more(self, early: list[socket.socket]) -> None:
+        """Between connecting and speaking a caller needs a moment, often no longer than a turn of the loop."""
+        for connection in early:
+            if not self._served(connection):
+                self._hand_over(connection, b"")
+
+    def _served(self, connection: socket.socket) -> bool:
+        """Whether something was there to be read; then it is answered, or handed over."""
         try:
             data = connection.recv(MAX_KNOWN_BYTES + 1, socket.MSG_DONTWAIT)
-        except OSError:  # nothing is there yet, or nobody any more: the event loop will see
-            data = b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""  # nobody is there any more: the event loop will see
         known = self._connections.known.get(data)
         if known is None or known.keep_alive or not self._connections.have_room():
             self._hand_over(connection, data)
-            return
+            return True
         answer = self._handler(peers.of(connection), known.request)
         if not isinstance(answer, Answer):
             self._hand_over(connection, data, answer)
-            return
+            return True
         try:
             # A new connection has room for it.
             connection.send(answer.encoded(keep_alive=False), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError:
             logger.debug("a caller left before its answer")
         connection.close()
+        return True
 
     def _hand_over(self, connection: socket.socket, data: bytes, answer: Awaitable[Answer] | None = None) -> None:
         """To a connection of the event loop, with what was read, or with the answer that is awaited."""

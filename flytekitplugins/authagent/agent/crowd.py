@@ -22,6 +22,8 @@ class Crowd:
 
     def check(self, workload: Workload, source: Source) -> None:
         """Raises `Refusal` where the caller waits for too much already, and would have to wait for this, too."""
+        if not self._waiting:
+            return
         waiting = self._waiting.get(_holder(workload), ())
         if len(waiting) >= LIMIT and source not in waiting and not source.held():
             raise busy("too many different tokens are being waited for", f"{len(waiting)} at a time")

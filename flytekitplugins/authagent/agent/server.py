@@ -67,8 +67,7 @@ class Settled:
 
     file: AgentFile
     attestor: Attestor
-    asked: dict[tuple[bytes, str | None], Asked] = field(default_factory=dict)
-    decisions: dict[tuple[Any, ...], Decision] = field(default_factory=dict)
+    decisions: dict[tuple[int, int, Request], Decision] = field(default_factory=dict)
 
 
 class Server:
@@ -121,13 +120,17 @@ class Server:
 
     def _token(self, peer: Peer, request: Request) -> Answer | Awaitable[Answer]:
         settled = self._settled
+        decision = settled.decisions.get((peer.uid, peer.gid, request))
+        if decision is not None:
+            return self._answer(Workload(peer), decision)
         try:
-            asked = _asked(settled, request)
+            _check_form(request)
+            asked = read(request.body, request.authorization, exchanges=settled.file.exchanges)
             workload = settled.attestor.attest(peer, asked.shown)
         except Refusal as refusal:
             return self._refused(Workload(peer), refusal, {})
         if isinstance(workload, Workload):
-            return self._decide(workload, asked)
+            return self._decide(workload, asked, request)
         return self._attested(peer, workload, asked)
 
     async def _attested(self, peer: Peer, attestation: Awaitable[Workload], asked: Asked) -> Answer:
@@ -137,14 +140,24 @@ class Server:
             return self._refused(Workload(peer), refusal, {})
         return await _there(self._decide(workload, asked))
 
-    def _decide(self, workload: Workload, asked: Asked) -> Answer | Awaitable[Answer]:
+    def _decide(self, workload: Workload, asked: Asked, request: Request | None = None) -> Answer | Awaitable[Answer]:
+        """By the rules as they are now. What was decided for the kernel's word alone is remembered for `request`."""
+        settled, peer = self._settled, workload.peer
         try:
-            decision = self._decided(workload, asked)
+            rule = policy.decide(settled.file.rules, workload, asked)
+            decision = Decision(asked, rule, self._mint.source(rule, asked), known(workload, rule, asked))
         except Refusal as refusal:
             return self._refused(workload, refusal, {})
+        if request and workload.pod is None and len(request.body) <= MAX_MEMORABLE and asked.is_memorable:
+            if len(settled.decisions) >= MAX_DECISIONS:
+                settled.decisions.clear()
+            settled.decisions[peer.uid, peer.gid, request] = decision
+        return self._answer(workload, decision)
+
+    def _answer(self, workload: Workload, decision: Decision) -> Answer | Awaitable[Answer]:
         try:
             self._crowd.check(workload, decision.source)
-            answer = decision.source.ask(min_lifetime=asked.min_lifetime)
+            answer = decision.source.ask(min_lifetime=decision.asked.min_lifetime)
         except Refusal as refusal:
             return self._refused(workload, refusal, decision.record)
         except AuthAgentError as failed:
@@ -153,21 +166,8 @@ class Server:
             self.metrics.cached += 1
             return self._given(workload, decision, answer)
         self.metrics.waited += 1
-        return self._crowd.waiting(
-            workload, decision.source, self._minted(workload, decision, asyncio.wrap_future(answer))
-        )
-
-    def _decided(self, workload: Workload, asked: Asked) -> Decision:
-        """The decision for this workload and this request; rules do not change until they are read again."""
-        settled, peer = self._settled, workload.peer
-        key = (peer.uid, peer.gid, asked)  # a pod shows a token, and what was asked with one is not remembered
-        decision = settled.decisions.get(key)
-        if decision is None:
-            rule = policy.decide(settled.file.rules, workload, asked)
-            decision = Decision(asked, rule, self._mint.source(rule, asked), known(workload, rule, asked))
-            if asked.is_memorable and workload.pod is None:
-                _remember(settled.decisions, key, decision)
-        return decision
+        minted = self._minted(workload, decision, asyncio.wrap_future(answer))
+        return self._crowd.waiting(workload, decision.source, minted)
 
     async def _minted(self, workload: Workload, decision: Decision, flight: asyncio.Future[Credential]) -> Answer:
         settled = self._settled
@@ -270,24 +270,6 @@ class Server:
 
 async def _there(answer: Answer | Awaitable[Answer]) -> Answer:
     return answer if isinstance(answer, Answer) else await answer
-
-
-def _asked(settled: Settled, request: Request) -> Asked:
-    """What the form says, read once for these very bytes."""
-    _check_form(request)
-    key = (request.body, request.authorization)
-    asked = settled.asked.get(key)
-    if asked is None:
-        asked = read(request.body, request.authorization, exchanges=settled.file.exchanges)
-        if len(request.body) <= MAX_MEMORABLE and not request.authorization and asked.is_memorable:
-            _remember(settled.asked, key, asked)
-    return asked
-
-
-def _remember(memory: dict[Any, Any], key: object, value: object) -> None:
-    if len(memory) >= MAX_DECISIONS:
-        memory.clear()
-    memory[key] = value
 
 
 def _check_form(request: Request) -> None:

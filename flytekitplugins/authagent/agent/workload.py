@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from flytekitplugins.authagent.agent.peer import Peer
 
@@ -46,8 +47,7 @@ class Pod:
         return {name: value for name, value in known.items() if value}
 
 
-@dataclass(frozen=True)
-class Workload:
+class Workload(NamedTuple):
     """The caller: the kernel's word on the process, and the API server's on its pod, where there is one."""
 
     peer: Peer
