@@ -44,7 +44,9 @@ class Begun:
 
     def forget(self) -> None:
         """Nobody waits for the answer any more."""
-        if isinstance(self.answer, Coroutine):
+        if isinstance(self.answer, asyncio.Future):
+            self.answer.cancel()
+        elif isinstance(self.answer, Coroutine):
             self.answer.close()
 
 

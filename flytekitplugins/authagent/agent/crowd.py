@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable
 
@@ -28,19 +29,21 @@ class Crowd:
         if len(waiting) >= LIMIT and source not in waiting and not source.held():
             raise busy("too many different tokens are being waited for", f"{len(waiting)} at a time")
 
-    async def waiting(self, workload: Workload, source: Source, answer: Awaitable[Answer]) -> Answer:
-        """`answer`, while the caller counts as waiting for `source`."""
+    def waiting(self, workload: Workload, source: Source, answer: Awaitable[Answer]) -> asyncio.Future[Answer]:
+        """`answer`, until which the caller counts as waiting for `source`: from now on, not only once it is awaited."""
         holder = _holder(workload)
+        self._waiting[holder][source] += 1
+        task = asyncio.ensure_future(answer)
+        task.add_done_callback(lambda _: self._leave(holder, source))
+        return task
+
+    def _leave(self, holder: object, source: Source) -> None:
         sources = self._waiting[holder]
-        sources[source] += 1
-        try:
-            return await answer
-        finally:
-            sources[source] -= 1
-            if not sources[source]:
-                del sources[source]
-            if not sources:
-                self._waiting.pop(holder, None)
+        sources[source] -= 1
+        if not sources[source]:
+            del sources[source]
+        if not sources:
+            del self._waiting[holder]
 
 
 def _holder(workload: Workload) -> object:
