@@ -23,6 +23,7 @@ def test_every_answer_has_its_record_before_it_is_given(agent: Agent) -> None:
     assert given["claimed"] == {"execution": "p:d:n", "task": "t.t"}
     assert given["token"] == hashlib.sha256(token.encode()).hexdigest()[:16]
     assert (refused["outcome"], refused["reason"]) == ("invalid_scope", "rule 'ours'")
+    assert refused["asked"] == {"scope": "admin"}
     assert stat.S_IMODE(agent.audit.stat().st_mode) == 0o600
 
 

@@ -36,6 +36,7 @@ WORDS += [
 ]
 TRAFFIC = st.lists(st.sampled_from(WORDS) | st.binary(max_size=8), max_size=24).map(b"".join)
 PIECES = [b"HTTP/1.1 200 OK\r\n", b"Content-Length: 2\r\n", b"\r\n", b"{}"]
+KEPT = b"POST /token HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\ngrant_type=x"
 CUTS = st.lists(st.integers(0, 2000), max_size=4)
 
 
@@ -49,6 +50,8 @@ def test_known_traffic_is_answered_alike_however_it_is_cut(file: Path) -> None:
 @settings(max_examples=400, deadline=None)
 @given(TRAFFIC, CUTS)
 @example(b"GET / HTTP/1.1\r\n\r\n" * 3, [17, 18, 19])
+@example(KEPT + KEPT.replace(b"Host: a", b"Connection: close"), [])
+@example(KEPT + KEPT, [])
 def test_any_traffic_is_answered_alike_however_it_is_cut(data: bytes, cuts: list[int]) -> None:
     asyncio.run(fuzz_connection.check(data, cuts))
 

@@ -46,9 +46,16 @@ class Acceptor:
         self._listen()
 
     def close(self) -> None:
-        """Nobody is accepted any more."""
+        """Nobody is accepted any more, but who has connected already."""
         self._closed = True
         self._loop.remove_reader(self._listening.fileno())
+        self._accept()
+
+    async def handed_over(self) -> None:
+        """When those that were accepted are connections of the event loop, or a second has passed."""
+        await asyncio.sleep(0)  # for those that had not spoken yet
+        if self._handing_over:
+            await asyncio.wait(self._handing_over, timeout=1)
 
     def _listen(self) -> None:
         if not self._closed:
@@ -76,6 +83,14 @@ class Acceptor:
                 self._hand_over(connection, b"")
 
     def _served(self, connection: socket.socket) -> bool:
+        try:
+            return self._answered(connection)
+        except Exception:  # of one caller's; the others of this turn are not to suffer
+            logger.exception("a request could not be answered")
+            connection.close()
+            return True
+
+    def _answered(self, connection: socket.socket) -> bool:
         """Whether something was there to be read; then it is answered, or handed over."""
         try:
             data = connection.recv(MAX_KNOWN_BYTES + 1, socket.MSG_DONTWAIT)

@@ -99,6 +99,9 @@ def known(workload: Workload, rule: Rule | None = None, asked: Asked | None = No
         shown = asked.subject_token
         claims: dict[str, Any] = {"execution": asked.execution, "task": asked.task, "subject": asked.subject}
         found["claimed"] = {name: value[:CLAIM] for name, value in claims.items() if value} or None
+        if rule is None:
+            wanted = {"audience": asked.audience, "resource": asked.resource, "scope": " ".join(asked.scopes)}
+            found["asked"] = {name: value[:CLAIM] for name, value in wanted.items() if value} or None
         found["subject_token"] = hashed(shown.token.reveal()) if shown else None
     if workload.pod:
         found["pod"] = workload.pod.described()

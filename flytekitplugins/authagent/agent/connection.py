@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self.peer: Peer | None = None
         self.deadline = 0.0
+        self._messages: list[Known | None] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -82,7 +83,6 @@ class Connection(asyncio.Protocol):
         self._content_type = b""
         self._reading_headers = True
         self._over = False
-        self._messages: list[Known | None] = []
 
     # From the event loop
 
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             pass  # refused when the message was complete
         else:
-            if whole and len(self._messages) == 2 and self._messages[1] is not None:
+            if whole and len(self._messages) == 2 and self._messages[1] is not None:  # it began, ended, and was alone
                 self._connections.learn(whole, self._messages[1])
 
     def eof_received(self) -> bool:
@@ -244,8 +244,9 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _send(self, answer: Answer, keep_alive: bool) -> None:
-        if not self._paused:  # who does not read has a deadline already
-            self.deadline = self._loop.time() + (IDLE_SECONDS if keep_alive else ANSWER_SECONDS)
+        seconds = IDLE_SECONDS if keep_alive and not self._paused else ANSWER_SECONDS
+        ends = self._loop.time() + seconds
+        self.deadline = min(self.deadline, ends) if self._paused else ends  # who does not read gains nothing by asking
         self._transport.write(answer.encoded(keep_alive=keep_alive))
         if not keep_alive:
             self._over = True

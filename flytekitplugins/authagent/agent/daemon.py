@@ -124,7 +124,8 @@ class _Serving:
         reloads: set[asyncio.Task[None]] = set()
         loop.add_signal_handler(signal.SIGHUP, lambda: _kept(reloads, loop.create_task(self._reload())))
         made = partial(Connection, self._server.on_socket, self._connections, attested=True)
-        servers: list[Any] = [Acceptor(listener.socket, self._server.on_socket, self._connections, made)]
+        acceptor = Acceptor(listener.socket, self._server.on_socket, self._connections, made)
+        servers: list[Any] = [acceptor]
         if self._file.health:
             made = partial(Connection, self._server.on_address, self._connections, attested=False)
             servers.append(await _health(self._file.health, made))
@@ -136,6 +137,7 @@ class _Serving:
         self._notifier.stopping()
         for listening in servers:
             listening.close()
+        await acceptor.handed_over()
         await self._connections.drain(DRAIN_SECONDS)
         sweeping.cancel()
         self._attestor.close()

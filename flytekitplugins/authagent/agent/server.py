@@ -147,7 +147,7 @@ class Server:
             rule = policy.decide(settled.file.rules, workload, asked)
             decision = Decision(asked, rule, self._mint.source(rule, asked), known(workload, rule, asked))
         except Refusal as refusal:
-            return self._refused(workload, refusal, {})
+            return self._refused(workload, refusal, known(workload, asked=asked))
         if request and workload.pod is None and len(request.body) <= MAX_MEMORABLE and asked.is_memorable:
             if len(settled.decisions) >= MAX_DECISIONS:
                 settled.decisions.clear()
