@@ -166,11 +166,12 @@ class Server:
             self.metrics.cached += 1
             return self._given(workload, decision, answer)
         self.metrics.waited += 1
-        minted = self._minted(workload, decision, asyncio.wrap_future(answer))
+        minted = self._minted(workload, decision, asyncio.wrap_future(answer), self._settled)
         return self._crowd.waiting(workload, decision.source, minted)
 
-    async def _minted(self, workload: Workload, decision: Decision, flight: asyncio.Future[Credential]) -> Answer:
-        settled = self._settled
+    async def _minted(
+        self, workload: Workload, decision: Decision, flight: asyncio.Future[Credential], settled: Settled
+    ) -> Answer:
         try:
             # The flight is everybody's: one caller who leaves must not take it away from the others.
             credential = await asyncio.wait_for(asyncio.shield(flight), MINT_SECONDS)
@@ -187,11 +188,11 @@ class Server:
         given = decision.given
         if given is None or given.credential is not credential:
             given = decision.given = self._prepared(decision, credential)
-        self.metrics.answers["given"] += 1
         now, peer = time.time(), workload.peer
         who = f'{{"time":{now:.3f},"uid":{peer.uid},"gid":{peer.gid},"pid":{peer.pid}'
         if not self._audit.append(f"{who},{given.record}\n"):
-            return refused(unavailable("the agent cannot write its audit file", "", 5))
+            return self._unwritten()
+        self.metrics.answers["given"] += 1
         expires_at = credential.expires_at
         expiry = b"" if expires_at is None else b'"expires_in":%d,' % max(int(expires_at - now), 1)
         return Answer(200, given.before_expiry + expiry + given.after_expiry)
@@ -230,7 +231,6 @@ class Server:
         return self._refused(workload, refusal, decision.record)
 
     def _refused(self, workload: Workload, refusal: Refusal, record: dict[str, Any]) -> Answer:
-        self.metrics.answers[refusal.error] += 1
         peer = workload.peer
         content = {
             "uid": peer.uid,
@@ -241,7 +241,14 @@ class Server:
             **(record or known(workload)),
         }
         if not self._audit.write(content):
-            return refused(unavailable("the agent cannot write its audit file", "", 5))
+            return self._unwritten()
+        self.metrics.answers[refusal.error] += 1
+        return refused(refusal)
+
+    def _unwritten(self) -> Answer:
+        """Nothing is answered that is not written down first."""
+        refusal = unavailable("the agent cannot write its audit file", "", 5)
+        self.metrics.answers[refusal.error] += 1
         return refused(refusal)
 
     # Beside the walk
