@@ -14,6 +14,7 @@ from running_agent import rule
 from running_provider import Running
 from second_user import SecondUser
 
+from flytekitplugins.authagent.agent.daemon import lock_up
 from flytekitplugins.authagent.errors import ProviderError
 from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.providers.agent import AgentProvider
@@ -123,3 +124,36 @@ def test_a_client_does_not_ask_a_server_of_another_user(second: SecondUser, open
         AgentProvider(path, wait=5.0).fetch(Wanted())
     serving.join(30)
     assert said == ["heard 0\n"], "not one byte of what we want was told"
+
+
+LOCKED = """
+import ctypes
+import os
+from flytekitplugins.authagent.agent.daemon import lock_up
+
+def look():
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            with open(f"/proc/{os.getppid()}/environ", "rb") as file:
+                file.read(1)
+            said = b"seen"
+        except PermissionError:
+            said = b"closed"
+        os.write(writing, said)
+        os._exit(0)
+    os.waitpid(child, 0)
+    return os.read(reading, 20).decode()
+
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: who changes its user loses it
+before = look()
+lock_up()
+print(os.getuid(), before, look())
+"""
+
+
+def test_what_is_locked_up_is_closed_to_other_processes_of_its_own_user(second: SecondUser) -> None:
+    """The memory, like the environment, is behind the check that a debugger has to pass (ptrace(2))."""
+    assert lock_up  # imported here, for what runs as the other user may not be able to read our files
+    assert second.run(LOCKED).split() == [str(second.uid), "seen", "closed"]
