@@ -23,7 +23,7 @@ from flytekitplugins.authagent.agent.kubernetes_settings import KubernetesSettin
 from flytekitplugins.authagent.agent.peer import Peer
 from flytekitplugins.authagent.agent.pod_checks import Reference, Review, execution_of, pod_of, reviewed, workflow_of
 from flytekitplugins.authagent.agent.projected_token import ProjectedToken
-from flytekitplugins.authagent.agent.refusal import Refusal, busy, unavailable, unknown_peer
+from flytekitplugins.authagent.agent.refusal import Refusal, busy, unavailable
 from flytekitplugins.authagent.agent.workload import Pod, Workload
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.source import Clock
@@ -101,7 +101,8 @@ class Kubernetes:
         """See `Attestor`."""
         if shown is None:
             self._counts["nothing shown"] += 1
-            raise unknown_peer("the caller showed no token of a pod")
+            what = "show the pod's projected token, as client_assertion or as a bearer token"
+            raise Refusal(401, "invalid_client", what, "the caller showed no token of a pod")
         settings, now = self._settings, self._clock.wall()
         try:
             token = projected_token.read(

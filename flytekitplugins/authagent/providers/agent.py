@@ -228,7 +228,10 @@ def _sooner(credential: Credential) -> float | None:
 
 _HINTS = {
     "unauthorized_client": "ask the operator for a rule that gives this",
-    "invalid_client": "the agent's rules do not know this user (uid) at all",
+    "invalid_client": (
+        "no rule of the agent is for this user (uid), or for this pod; where the agent attests pods, mount a projected"
+        f" token at {wire.POD_TOKEN}, or name it by token_file"
+    ),
     "invalid_scope": "ask for the scopes that the rule gives",
     "invalid_target": "ask for the audience that the rule gives",
 }
