@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import running_agent
+import running_provider
 from prometheus_client.parser import text_string_to_metric_families
 from running_agent import Agent, rule
 from running_provider import Running
@@ -16,12 +18,21 @@ def metric(agent: Agent, name: str, **labels: str) -> float | None:
     return next((s.value for s in samples if s.name == "authagent_" + name and s.labels == labels), None)
 
 
-def test_an_agent_that_was_never_asked_is_ready_when_it_can_mint_and_keeps_the_token(cold_agent: Agent) -> None:
-    assert cold_agent.mints == 0
+def test_an_agent_that_was_never_asked_is_ready_when_its_provider_answers_and_mints_nothing(cold_agent: Agent) -> None:
     assert [cold_agent.get("/readyz").status for _ in range(5)] == [200] * 5
+    assert cold_agent.mints == 0
     assert cold_agent.ask().status == 200
+    assert cold_agent.get("/readyz").status == 200
     assert cold_agent.mints == 1
     assert metric(cold_agent, "upstream_up", upstream="flyte") == 1
+
+
+def test_one_whose_provider_is_gone_is_not_ready_before_anybody_asked(tmp_path: Path) -> None:
+    with running_provider.running() as provider:
+        configuration = running_agent.configuration(tmp_path, provider)
+    with running_agent.running(provider, upstreams=configuration["upstreams"]) as agent:
+        assert agent.get("/readyz").status == 503
+        assert agent.get("/livez").status == 200
 
 
 def test_one_that_cannot_mint_is_alive_and_not_ready(cold_agent: Agent) -> None:
@@ -30,6 +41,8 @@ def test_one_that_cannot_mint_is_alive_and_not_ready(cold_agent: Agent) -> None:
     unready = cold_agent.get("/readyz")
     assert (unready.status, unready.body) == (503, b"no token from flyte\n")
     assert cold_agent.get("/livez").status == 200
+    assert cold_agent.ask().status == 503
+    assert cold_agent.get("/readyz").status == 503
     assert metric(cold_agent, "upstream_up", upstream="flyte") == 0
 
 
@@ -48,6 +61,7 @@ def test_a_token_that_is_still_valid_is_ready_enough(cold_agent: Agent) -> None:
 
 def test_probes_of_an_agent_that_fails_do_not_flood_the_provider(cold_agent: Agent) -> None:
     cold_agent.provider.faults.put({"token_status": {"value": 503, "count": -1}})
+    cold_agent.ask()
     assert {cold_agent.get("/readyz").status for _ in range(100)} == {503}
 
     failures = metric(cold_agent, "mint_failures_total", upstream="flyte")

@@ -15,8 +15,10 @@ from flytekitplugins.authagent.agent.rule import Give, Rule
 from flytekitplugins.authagent.agent.upstream import ExchangeSpec, Kinds, is_for_callers
 from flytekitplugins.authagent.credential import Credential, claims, moment
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
+from flytekitplugins.authagent.oauth.message import Request
 from flytekitplugins.authagent.oauth.token_exchange import Shown
 from flytekitplugins.authagent.providers import Provider, Wanted, build
+from flytekitplugins.authagent.providers.oauth_client import OAuthClient
 from flytekitplugins.authagent.source import Source
 from flytekitplugins.authagent.sources import Sources
 from flytekitplugins.authagent.specs import AgentSpec
@@ -83,6 +85,20 @@ class Mint:
         key = Key(name, upstream, rule.give, scopes(rule, asked), asked.subject_token, asked.actor_token)
         provider = self._providers[name]
         return self._sources.get(key, lambda: Source(lambda least: self._fetch(provider, key, rule.name, least)))
+
+    def reach(self, name: str) -> None:
+        """
+        Whether the token endpoint of an upstream answers at all, found out without a token and without a secret.
+
+        It is asked for nothing, by nobody, and any refusal (RFC 6749 section 5.2) will do. Upstreams without an
+        endpoint of their own are taken at their word. Raises as `http.Door.send`, and `ProviderUnavailable`.
+        """
+        client = getattr(self._providers.get(name), "client", None)
+        if not isinstance(client, OAuthClient):
+            return
+        answer = client.send(Request(client.metadata.need("token_endpoint"), (("grant_type", "none"),)))
+        if answer.status >= 500 or answer.status == 429:
+            raise ProviderUnavailable(f"the token endpoint of {name!r} answered {answer.status}")
 
     def __len__(self) -> int:
         return len(self._sources)
