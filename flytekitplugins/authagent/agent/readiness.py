@@ -81,9 +81,11 @@ class Readiness:
 
 def _landed(asked: Future[None], reach: Callable[[str], None], name: str) -> None:
     try:
-        asked.set_result(reach(name))
+        reach(name)
     except Exception as failed:  # whatever it is, the upstream was not reached, and the probe says so
         asked.set_exception(failed)
+    else:
+        asked.set_result(None)
 
 
 async def _later(ill: list[str], waiting: dict[str, asyncio.Future[Any]]) -> Answer:
