@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import socket
 import threading
@@ -69,6 +70,30 @@ def test_an_answer_without_end_is_bounded() -> None:
         Door().send(Request(server.url))
 
 
+class DrippingServer:
+    """Sends `head` at once, and `body` byte by byte."""
+
+    def __init__(self, head: bytes, body: bytes, *, pause: float) -> None:
+        self._head, self._body, self._pause = head, body, pause
+        self._listening = socket.create_server(("127.0.0.1", 0))
+
+    def __enter__(self) -> str:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return f"http://127.0.0.1:{self._listening.getsockname()[1]}/"
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.close()
+
+    def _serve(self) -> None:
+        connection = self._listening.accept()[0]
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(self._head)
+            for byte in self._body:
+                connection.sendall(bytes([byte]))
+                time.sleep(self._pause)
+
+
 def test_an_answer_that_trickles_has_a_deadline() -> None:
     started = time.monotonic()
     with (
@@ -77,6 +102,15 @@ def test_an_answer_that_trickles_has_a_deadline() -> None:
     ):
         Door(timeout=0.7).send(Request(server.url))
     assert time.monotonic() - started < 5
+
+
+def test_an_answer_that_drips_has_the_same_deadline() -> None:
+    """A body that never fills a buffer, and never falls silent for as long as one read may take."""
+    started = time.monotonic()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n"
+    with DrippingServer(head, b"x" * 60, pause=0.2) as url, pytest.raises(ProviderUnavailable, match="took too long"):
+        Door(timeout=1.0).send(Request(url))
+    assert time.monotonic() - started < 4
 
 
 def test_who_says_nothing_is_given_up() -> None:

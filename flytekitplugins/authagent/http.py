@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flytekitplugins.authagent import endpoint
@@ -16,6 +17,9 @@ from flytekitplugins.authagent.oauth.message import Request, Response
 
 MAX_BODY = 1 << 20
 """Bytes of an answer. A token response is a few KiB, a JWKS tens of them."""
+
+if TYPE_CHECKING:
+    import requests
 
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
@@ -42,8 +46,11 @@ class Door:
         answer in time, `ProviderError` where TLS fails or the answer is no HTTP or too large.
         """
         check_url(request.url)
+        import http.client
+
         import requests
         import requests.utils
+        import urllib3
 
         where = _origin(request.url)
         with requests.Session() as session:
@@ -77,6 +84,10 @@ class Door:
                 raise ProviderUnavailable(f"{where} cannot be reached", hint="is the identity provider up?") from None
             except requests.exceptions.RequestException as broken:
                 raise ProviderError(f"{where}: {type(broken).__name__}") from None
+            except urllib3.exceptions.ReadTimeoutError:
+                raise ProviderUnavailable(f"{where} did not answer in {self.timeout:g} s") from None
+            except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
+                raise ProviderUnavailable(f"{where} broke its answer off") from None
         headers = {name.lower(): value for name, value in answer.headers.items()}
         return Response(request.url, answer.status_code, headers, body)
 
@@ -120,9 +131,10 @@ def _ca_from_environment() -> str | bool:
     return next((os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)), True)
 
 
-def _bounded(answer: object, url: str, *, deadline: float) -> bytes:
+def _bounded(answer: requests.Response, url: str, *, deadline: float) -> bytes:
     body = bytearray()
-    for piece in answer.iter_content(16384):  # type: ignore[attr-defined] # requests has no types
+    # What is there, not what fills a buffer: a body that drips would otherwise never come back to the deadline.
+    while piece := answer.raw.read1(16384, decode_content=True):
         body += piece
         if len(body) > MAX_BODY:
             raise ProviderError(f"{_origin(url)} answered with more than {MAX_BODY} bytes")
