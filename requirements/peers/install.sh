@@ -17,6 +17,8 @@ debian() {
         chromium:chromium chromedriver:chromium-driver systemd-analyze:systemd; do
         PATH="$PATH:/usr/sbin" command -v "${pair%%:*}" >/dev/null || wanted="$wanted ${pair#*:}"
     done
+    # Its programs are not on the PATH: several releases of it may be there side by side.
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || wanted="$wanted postgresql"
     [ -n "$wanted" ] || return 0
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         miss "Debian's$wanted: as root, 'apt-get install --no-install-recommends$wanted'"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl
 
 from flytekitplugins.authagent import wire
@@ -36,6 +37,9 @@ PARAMETERS = (
 
 _FIELDS = len(PARAMETERS) * 2
 _LIFETIME_DIGITS = 9
+
+_EXECUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*(:[A-Za-z0-9][A-Za-z0-9_.\-]*){2}")
+_LONGEST_EXECUTION = 256
 
 MAX_MEMORABLE = 2048
 """Bytes of a request that is remembered."""
@@ -72,6 +76,38 @@ class Asked:
         """
         said = (self.audience, self.resource, self.subject, self.execution, self.task, *self.scopes)
         return not (self.subject_token or self.shown) and sum(len(text or "") for text in said) <= MAX_MEMORABLE
+
+    def as_workload(self) -> Asked:
+        """
+        For one whose callers exchange what attests them (RFC 8693): a lone JWT is whom it is about, and no more.
+
+        So a node's agent, and any OAuth client, can ask a hub by an exchange of the pod's projected token.
+        """
+        subject = self.subject_token
+        if self.shown is not None or subject is None or subject.type != token_exchange.JWT:
+            return self
+        return replace(self, shown=subject.token, subject_token=None)
+
+
+def read_child(body: bytes, authorization: str | None) -> tuple[str, Secret | None]:
+    """
+    The execution that a request to cover a child names, and what shows who asks: in the form, or as a bearer token.
+
+    Raises `Refusal`.
+    """
+    form = _form(body)
+    if unknown := form.keys() - {"execution", "client_assertion", "client_assertion_type"}:
+        raise invalid_request(f"{sorted(unknown)[0]} does not belong here")
+    scheme, _, bearer = (authorization or "").partition(" ")
+    shown = Secret(bearer.strip()) if scheme.lower() == "bearer" and bearer.strip() else _assertion(form)
+    return execution(form.get("execution", "")), shown
+
+
+def execution(text: str) -> str:
+    """`text` if it is `project:domain:name`, each of letters that Flyte takes. Raises `Refusal`."""
+    if len(text) > _LONGEST_EXECUTION or not _EXECUTION.fullmatch(text):
+        raise invalid_request("write the execution as PROJECT:DOMAIN:NAME")
+    return text
 
 
 def read(body: bytes, authorization: str | None, *, exchanges: bool = True) -> Asked:

@@ -32,6 +32,9 @@ ANSWER_SECONDS = 5.0
 SWEEP_SECONDS = 0.5
 """How often connections are looked at that are beyond their time: one timer for all of them."""
 
+_OF_BROWSERS = (b"cookie", b"origin", b"sec-fetch-site")
+"""Headers by which a browser says whose page it is on, as `Request` has them."""
+
 Handler = Callable[[Peer | None, Request], Answer | Awaitable[Answer]]
 
 
@@ -81,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._headers = 0
         self._authorization: str | None = None
         self._content_type = b""
+        self._of_browsers: dict[bytes, str] = {}
         self._reading_headers = True
         self._over = False
 
@@ -89,8 +93,11 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The kernel is asked now who this is: later the other end may be somebody else's."""
         self._transport = transport
-        if self._attested:
-            self.peer = peers.of(transport.get_extra_info("socket"))
+        self.peer = (
+            peers.of(transport.get_extra_info("socket"))
+            if self._attested
+            else peers.at(transport.get_extra_info("peername"))
+        )
         self.deadline = self._loop.time() + REQUEST_SECONDS
         if not self._connections.admit(self):
             self._refuse(503, "too many connections")
@@ -170,7 +177,7 @@ class Connection(asyncio.Protocol):
             self._refuse(431, "the request line is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Only two of them mean anything."""
+        """Few of them mean anything."""
         self._headers += 1
         if self._headers > MAX_HEADERS:
             self._refuse(431, "too many headers")
@@ -179,6 +186,9 @@ class Connection(asyncio.Protocol):
             self._authorization = value.decode("latin-1")
         elif lower == b"content-type":
             self._content_type = value.partition(b";")[0].strip().lower()
+        elif lower in _OF_BROWSERS:
+            # A header that comes twice is none: whoever put the second one there is not to choose which of them counts.
+            self._of_browsers[lower] = "" if lower in self._of_browsers else value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """From here on the body is counted."""
@@ -200,7 +210,7 @@ class Connection(asyncio.Protocol):
         if self._parser.should_upgrade():  # what follows would be no HTTP
             self._refuse(400, "nothing else is spoken here")
             return
-        path, question, _ = self._path.partition(b"?")
+        path, question, query = self._path.partition(b"?")
         request = Request(
             self._parser.get_method(),
             path,
@@ -208,6 +218,8 @@ class Connection(asyncio.Protocol):
             self._authorization,
             self._content_type,
             bool(question),
+            query,
+            *(self._of_browsers.get(name) for name in _OF_BROWSERS),
         )
         known = Known(request, self._parser.should_keep_alive())
         self._messages.append(known)

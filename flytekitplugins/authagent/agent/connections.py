@@ -48,9 +48,10 @@ class Known(NamedTuple):
 class Connections:
     """Those that are open, and the requests that are `known` by their bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_CONNECTIONS, per_user: int = MAX_CONNECTIONS_PER_USER) -> None:
+        self._limit, self._per_user = limit, per_user
         self._open: set[Open] = set()
-        self._by_user: Counter[int] = Counter()
+        self._by_user: Counter[int | str] = Counter()
         self.draining = False
         self.known: dict[bytes, Known] = {}
 
@@ -59,12 +60,12 @@ class Connections:
 
     def have_room(self) -> bool:
         """Whether there is room for anybody."""
-        return len(self._open) < MAX_CONNECTIONS
+        return len(self._open) < self._limit
 
     def admit(self, connection: Open) -> bool:
         """Whether there is room for it. One user never takes all of it."""
-        user = connection.peer.uid if connection.peer else -1
-        if len(self._open) >= MAX_CONNECTIONS or self._by_user[user] >= MAX_CONNECTIONS_PER_USER:
+        user = _user(connection)
+        if len(self._open) >= self._limit or self._by_user[user] >= self._per_user:
             return False
         self._open.add(connection)
         self._by_user[user] += 1
@@ -74,7 +75,7 @@ class Connections:
         """It is closed."""
         if connection in self._open:
             self._open.remove(connection)
-            user = connection.peer.uid if connection.peer else -1
+            user = _user(connection)
             self._by_user[user] -= 1
             if not self._by_user[user]:
                 del self._by_user[user]
@@ -104,3 +105,9 @@ class Connections:
             await asyncio.sleep(0.02)
         for connection in list(self._open):
             connection.abort()
+
+
+def _user(connection: Open) -> int | str:
+    """Who is held to the limit: the user whom the kernel names, or the address."""
+    peer = connection.peer
+    return -1 if peer is None else peer.address or peer.uid

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
+from typing import Any
 
 from flytekitplugins.authagent.agent.http import Answer
 from flytekitplugins.authagent.agent.refusal import busy
@@ -20,6 +21,7 @@ class Crowd:
 
     def __init__(self) -> None:
         self._waiting: defaultdict[object, Counter[Source]] = defaultdict(Counter)
+        self._for_people: Counter[object] = Counter()
 
     def check(self, workload: Workload, source: Source) -> None:
         """Raises `Refusal` where the caller waits for too much already, and would have to wait for this, too."""
@@ -37,6 +39,22 @@ class Crowd:
         task.add_done_callback(lambda _: self._leave(holder, source))
         return task
 
+    def waiting_for_people(self, workload: Workload, answer: Coroutine[Any, Any, Answer]) -> Awaitable[Answer]:
+        """`answer`, which may wait for a grant. Raises `Refusal` where the caller waits for too many already."""
+        holder = _holder(workload)
+        if self._for_people[holder] >= LIMIT:
+            answer.close()
+            raise busy("too many requests of this caller wait for a grant", f"{LIMIT} at a time")
+        self._for_people[holder] += 1
+        task = asyncio.ensure_future(answer)
+        task.add_done_callback(lambda _: self._left_people(holder))
+        return task
+
+    def _left_people(self, holder: object) -> None:
+        self._for_people[holder] -= 1
+        if not self._for_people[holder]:
+            del self._for_people[holder]
+
     def _leave(self, holder: object, source: Source) -> None:
         sources = self._waiting[holder]
         sources[source] -= 1
@@ -48,4 +66,4 @@ class Crowd:
 
 def _holder(workload: Workload) -> object:
     """Who is held to the limit: pods of one node may all run as the same user."""
-    return workload.pod.uid if workload.pod else workload.peer.uid
+    return workload.pod.uid if workload.pod else workload.peer.address or workload.peer.uid

@@ -13,17 +13,22 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flytekitplugins.authagent import yaml_file
 from flytekitplugins.authagent.agent import systemd
 from flytekitplugins.authagent.agent.attestor import Attestor, Kernel
 from flytekitplugins.authagent.agent.audit import Audit
+from flytekitplugins.authagent.agent.delegation import Delegation
 from flytekitplugins.authagent.agent.file import AgentFile
+from flytekitplugins.authagent.agent.forward import Forward
 from flytekitplugins.authagent.agent.listener import Listener
 from flytekitplugins.authagent.agent.mint import Mint
 from flytekitplugins.authagent.agent.systemd import Notifier
 from flytekitplugins.authagent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from flytekitplugins.authagent.agent.server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +39,7 @@ DRAIN_SECONDS = 5.0
 
 _PR_SET_DUMPABLE = 4
 
-_FOR_A_RESTART = ("socket", "mode", "group", "health")
+_FOR_A_RESTART = ("socket", "mode", "group", "health", "listen")
 """What is listened on cannot change while others are connected to it."""
 
 
@@ -51,9 +56,41 @@ def load(path: Path, socket: Path | None = None) -> AgentFile:
     return file if socket is None else file.model_copy(update={"socket": socket})
 
 
-def run(path: Path, socket: Path | None = None) -> None:
+class Hub(Protocol):
+    """What a process does beside an agent's work where its file has `hub:`. Called on the event loop."""
+
+    @property
+    def delegation(self) -> Delegation:
+        """What the server asks for tokens of people."""
+
+    async def start(self, server: Server) -> None:
+        """Listen, and begin what goes on in the background. Raises `ConfigError`."""
+
+    def prepare(self, file: AgentFile) -> Callable[[], None]:
+        """
+        Make ready for a configuration that was read anew, in a thread; what comes back adopts it.
+
+        Raises `ConfigError`, and nothing has changed then.
+        """
+
+    def sweep(self, now: float) -> None:
+        """End what takes too long; `now` is by the event loop's clock."""
+
+    async def stop(self, seconds: float) -> None:
+        """Let what is being answered finish, for at most so long, and end the rest."""
+
+    def close(self) -> None:
+        """Give back what is held. The event loop runs no more."""
+
+
+MakeHub = Callable[[AgentFile, Audit, Mint], Hub]
+
+
+def run(path: Path, socket: Path | None = None, make_hub: MakeHub | None = None) -> None:
     """
     Serve what `path` says until SIGTERM or SIGINT, and what it says then after each SIGHUP.
+
+    `make_hub` makes what a configuration with `hub:` needs.
 
     Raises `ConfigError` for a configuration, a socket, an audit file or an address that cannot be used, and where the
     extra is missing.
@@ -67,10 +104,14 @@ def run(path: Path, socket: Path | None = None) -> None:
         audit = Audit(file.audit)
         stack.callback(audit.close)
         inherited = systemd.listening(os.environ)
-        listener = Listener(file.socket, mode=file.mode, group=file.group, inherited=inherited)
-        stack.callback(listener.close)
+        listener = None
+        if file.socket is not None:
+            listener = Listener(file.socket, mode=file.mode, group=file.group, inherited=inherited)
+            stack.callback(listener.close)
+        serving = _Serving(file, read, audit, notifier, make_hub)
+        stack.callback(serving.close)
         try:
-            loop.run_until_complete(_Serving(file, read, audit, notifier).until_stopped(listener))
+            loop.run_until_complete(serving.until_stopped(listener))
         finally:
             loop.close()
 
@@ -98,7 +139,14 @@ def _event_loop() -> asyncio.AbstractEventLoop:
 class _Serving:
     """What happens between the first request and the last."""
 
-    def __init__(self, file: AgentFile, read: Callable[[], AgentFile], audit: Audit, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        file: AgentFile,
+        read: Callable[[], AgentFile],
+        audit: Audit,
+        notifier: Notifier,
+        make_hub: MakeHub | None,
+    ) -> None:
         from flytekitplugins.authagent.agent.connections import Connections
         from flytekitplugins.authagent.agent.server import Server
 
@@ -109,10 +157,20 @@ class _Serving:
         self._attestor = _attestor(file)
         self._mint = Mint(file.upstreams)
         self._connections = Connections()
-        self._server = Server(file, self._attestor, self._mint, audit, uid=os.geteuid(), connections=self._connections)
+        self._hub = make_hub(file, audit, self._mint) if file.hub and make_hub else None
+        self._forward = Forward(file.upstreams)
+        self._server = Server(
+            file,
+            self._attestor,
+            self._mint,
+            audit,
+            uid=os.geteuid(),
+            connections=self._connections,
+            delegation=self._hub.delegation if self._hub else self._forward,
+        )
         self._reloading = asyncio.Lock()
 
-    async def until_stopped(self, listener: Listener) -> None:
+    async def until_stopped(self, listener: Listener | None) -> None:
         """Listen, answer, stop."""
         from flytekitplugins.authagent.agent.acceptor import Acceptor
         from flytekitplugins.authagent.agent.connection import Connection
@@ -123,9 +181,14 @@ class _Serving:
             loop.add_signal_handler(number, stop.set)
         reloads: set[asyncio.Task[None]] = set()
         loop.add_signal_handler(signal.SIGHUP, lambda: _kept(reloads, loop.create_task(self._reload())))
-        made = partial(Connection, self._server.on_socket, self._connections, attested=True)
-        acceptor = Acceptor(listener.socket, self._server.on_socket, self._connections, made)
-        servers: list[Any] = [acceptor]
+        acceptor = None
+        servers: list[Any] = []
+        if listener is not None:
+            made = partial(Connection, self._server.on_socket, self._connections, attested=True)
+            acceptor = Acceptor(listener.socket, self._server.on_socket, self._connections, made)
+            servers.append(acceptor)
+        if self._hub:
+            await self._hub.start(self._server)
         if self._file.health:
             made = partial(Connection, self._server.on_address, self._connections, attested=False)
             servers.append(await _health(self._file.health, made))
@@ -137,13 +200,23 @@ class _Serving:
         self._notifier.stopping()
         for listening in servers:
             listening.close()
-        await acceptor.handed_over()
-        await self._connections.drain(DRAIN_SECONDS)
+        if acceptor:
+            await acceptor.handed_over()
+        await asyncio.gather(
+            self._connections.drain(DRAIN_SECONDS), *([self._hub.stop(DRAIN_SECONDS)] if self._hub else [])
+        )
         sweeping.cancel()
+
+    def close(self) -> None:
+        """What was opened is given back."""
         self._attestor.close()
+        self._forward.close()
+        if self._hub:
+            self._hub.close()
 
     def _serving(self) -> None:
-        status = f"serving {self._file.socket} for {len(self._file.rules)} rules"
+        where = " and ".join(str(place) for place in (self._file.socket, self._file.listen) if place)
+        status = f"serving {where} for {len(self._file.rules)} rules"
         logger.info("%s", status)
         self._notifier.ready(status)
 
@@ -152,8 +225,10 @@ class _Serving:
         async with self._reloading:
             self._notifier.reloading()
             try:
-                file = await asyncio.get_running_loop().run_in_executor(None, self._read)
+                in_thread = asyncio.get_running_loop().run_in_executor
+                file = await in_thread(None, self._read)
                 _check_same_place(self._file, file)
+                adopt = await in_thread(None, self._hub.prepare, file) if self._hub else None
                 attestor = self._attestor if _attests_alike(self._file, file) else _attestor(file)
                 providers = self._mint.built(file.upstreams)
                 self._audit.open(file.audit)
@@ -163,6 +238,9 @@ class _Serving:
             else:
                 before, self._file, self._attestor = self._attestor, file, attestor
                 self._server.adopt(file, attestor, providers)
+                self._forward.use(file.upstreams)
+                if adopt:
+                    adopt()
                 self._server.metrics.reloads["done"] += 1
                 if before is not attestor:
                     before.close()
@@ -176,6 +254,8 @@ class _Serving:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self._connections.sweep(loop.time())
+            if self._hub:
+                self._hub.sweep(loop.time())
             if every and loop.time() >= told + every / 3:
                 told = loop.time()
                 self._notifier.alive()
@@ -202,6 +282,7 @@ def _attests_alike(one: AgentFile, other: AgentFile) -> bool:
 
 def _check_same_place(now: AgentFile, new: AgentFile) -> None:
     changed = [name for name in _FOR_A_RESTART if getattr(now, name) != getattr(new, name)]
+    changed += ["hub"] if (now.hub is None) != (new.hub is None) else []
     if changed:
         raise ConfigError(f"{', '.join(changed)}: cannot change while the agent runs", hint="restart it")
 

@@ -9,6 +9,7 @@ from flytekitplugins.authagent import wire
 from flytekitplugins.authagent.agent import policy
 from flytekitplugins.authagent.agent.asked import PARAMETERS
 from flytekitplugins.authagent.agent.attestor import Attestor
+from flytekitplugins.authagent.agent.delegation import Delegation
 from flytekitplugins.authagent.agent.file import AgentFile
 from flytekitplugins.authagent.agent.http import Answer, Request, document, refused
 from flytekitplugins.authagent.agent.peer import Peer
@@ -31,7 +32,9 @@ def metadata(file: AgentFile) -> Answer:
     )
 
 
-def identity(file: AgentFile, attestor: Attestor, peer: Peer, request: Request) -> Answer | Awaitable[Answer]:
+def identity(
+    file: AgentFile, attestor: Attestor, peer: Peer, request: Request, delegation: Delegation | None
+) -> Answer | Awaitable[Answer]:
     """What the agent knows of the caller, who may show a pod's token as a bearer token, and which Flyte it serves."""
     scheme, _, shown = (request.authorization or "").partition(" ")
     secret = Secret(shown) if scheme.lower() == "bearer" and shown else None
@@ -39,23 +42,35 @@ def identity(file: AgentFile, attestor: Attestor, peer: Peer, request: Request) 
         workload = attestor.attest(peer, secret)
     except Refusal as refusal:
         return refused(refusal)
-    return _introduced(file, workload) if isinstance(workload, Workload) else _later(file, workload)
+    if isinstance(workload, Workload) and not (delegation and file.delegating):
+        return _introduced(file, workload, None)
+    return _later(file, workload, delegation, secret)
 
 
-async def _later(file: AgentFile, attestation: Awaitable[Workload]) -> Answer:
+async def _later(
+    file: AgentFile, attested: Workload | Awaitable[Workload], delegation: Delegation | None, shown: Secret | None
+) -> Answer:
     try:
-        return _introduced(file, await attestation)
+        workload = attested if isinstance(attested, Workload) else await attested
     except Refusal as refusal:
         return refused(refusal)
+    grant = None
+    if delegation and any(policy.knows(rule.who, workload) for rule in file.delegating_rules):
+        grant = await delegation.grant_of(workload, shown)
+    return _introduced(file, workload, grant)
 
 
-def _introduced(file: AgentFile, workload: Workload) -> Answer:
+def _introduced(file: AgentFile, workload: Workload, grant: dict[str, Any] | None) -> Answer:
     if not any(policy.knows(rule.who, workload) for rule in file.rules):
         return refused(Refusal(401, "invalid_client", "this agent has no rule for you"))
-    peer = workload.peer
-    content: dict[str, Any] = {"uid": peer.uid, "gid": peer.gid, "attestor": file.attestor}
+    content: dict[str, Any] = {**workload.peer.described(), "attestor": file.attestor}
+    content.pop("pid", None)
     if workload.pod:
         content["pod"] = workload.pod.described()
     if file.flyte:
         content["flyte"] = file.flyte.model_dump(exclude_none=True)
+    if file.delegating:
+        content["children"] = "/grants/children"
+    if grant:
+        content["grant"] = grant
     return document(content)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import grp
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from flytekitplugins.authagent.agent.hub_settings import HubSettings, Listen, TlsFiles
 from flytekitplugins.authagent.agent.kubernetes_settings import KubernetesSettings
-from flytekitplugins.authagent.agent.rule import Rule
-from flytekitplugins.authagent.agent.upstream import Kinds, Upstream, is_for_callers
+from flytekitplugins.authagent.agent.rule import Rule, Tokens
+from flytekitplugins.authagent.agent.upstream import Delegating, GrantSpec, HubSpec, Kinds, Upstream, is_for_callers
 from flytekitplugins.authagent.specs import AbsolutePath, EndpointText, Header, Name, Section
 
 
@@ -62,7 +64,10 @@ def _audit(value: Any) -> Any:
 class AgentFile(Section):
     """The whole of `agent.yaml`."""
 
-    socket: AbsolutePath
+    socket: AbsolutePath | None = None
+    listen: Listen | None = None
+    tls: TlsFiles | None = None
+    hub: HubSettings | None = None
     mode: Annotated[int, BeforeValidator(_mode)] = 0o600
     group: Annotated[str, AfterValidator(_group)] | None = None
     audit: Annotated[AuditFile, BeforeValidator(_audit)] | None = None
@@ -75,13 +80,25 @@ class AgentFile(Section):
 
     @property
     def exchanges(self) -> bool:
-        """Whether some upstream exchanges what callers show."""
-        return any(map(is_for_callers, self.upstreams.values()))
+        """Whether something is given for what callers show: by an upstream, or by a hub for what attests them."""
+        return self.hub is not None or any(map(is_for_callers, self.upstreams.values()))
+
+    @cached_property
+    def delegating(self) -> frozenset[str]:
+        """The upstreams whose tokens speak for people."""
+        return frozenset(name for name, upstream in self.upstreams.items() if isinstance(upstream, Delegating))
+
+    @property
+    def delegating_rules(self) -> Iterator[Rule]:
+        """The rules that give from them."""
+        return (rule for rule in self.rules if rule.give.upstream in self.delegating)
 
     @model_validator(mode="after")
     def _whole(self) -> AgentFile:
         if self.kubernetes and self.attestor != "kubernetes":
             raise ValueError("kubernetes: says how to attest, and nobody is to; set attestor: kubernetes")
+        for problem in self._places():
+            raise ValueError(problem)
         names = [rule.name for rule in self.rules]
         if len(set(names)) < len(names):
             raise ValueError("two rules have the same name")
@@ -89,14 +106,66 @@ class AgentFile(Section):
             raise ValueError(problem)
         return self
 
+    @property
+    def grants(self) -> GrantSpec | None:
+        """What people have consented to, in a hub."""
+        return next((upstream for upstream in self.upstreams.values() if isinstance(upstream, GrantSpec)), None)
+
+    def _places(self) -> Iterator[str]:
+        """Where it listens, and for whom."""
+        if self.socket is None and self.listen is None:
+            yield "socket: is missing; a hub may have listen: instead"
+        if self.listen and not self.hub:
+            yield "listen: is for a hub, and there is no hub:"
+        if (self.listen or "").startswith("https:") != (self.tls is not None):
+            yield "listen: https://... needs tls:, and tls: needs that"
+        kept = [name for name, upstream in self.upstreams.items() if isinstance(upstream, GrantSpec)]
+        if not self.hub:
+            if kept:
+                yield f"the upstream {kept[0]!r} is of the kind grant, which only a hub has; see hub:"
+            return
+        if not self.listen:
+            yield "hub: needs listen:, where people reach it"
+        if len(kept) != 1:
+            yield "a hub needs one upstream of the kind grant, and has one only"
+        if self.attestor != "kubernetes":
+            yield "a hub needs attestor: kubernetes; the kernel cannot attest which execution a process belongs to"
+        if not self.flyte:
+            yield "a hub needs flyte:, whose executions it follows"
+        asks = self.upstreams.get(self.hub.ask_flyte_as)
+        if asks is None or isinstance(asks, Delegating) or is_for_callers(asks):
+            yield f"ask_flyte_as: {self.hub.ask_flyte_as!r} is no upstream with tokens of its own"
+        given = self.grants
+        if given and given.audience == self.hub.people.audience:
+            yield "people: audience: is the one of the tokens that tasks get, so a task could pass for a person"
+
     def _problems(self) -> Iterator[str]:
         for rule in self.rules:
             upstream = self.upstreams.get(rule.give.upstream)
             if upstream is None:
                 yield f"the rule {rule.name!r} gives from {rule.give.upstream!r}, which is no upstream"
             else:
-                yield from _wider(rule, upstream)
+                yield from _wider(rule, rule.give, upstream)
+                yield from self._without_grant(rule, upstream)
             yield from self._unattested(rule)
+
+    def _without_grant(self, rule: Rule, upstream: Kinds) -> Iterator[str]:
+        """What the rule says of grants where none can be, or of what is given without one."""
+        give = rule.give
+        if not isinstance(upstream, GrantSpec):
+            for key in give.for_grants_only:
+                if key != "when" or not isinstance(upstream, HubSpec):
+                    yield f"the rule {rule.name!r} has {key}:, and gives from an upstream that has no grants"
+            if isinstance(upstream, HubSpec) and self.attestor != "kubernetes":
+                yield f"the rule {rule.name!r} gives from a hub, which must be shown a pod; set attestor: kubernetes"
+            return
+        if give.otherwise is None:
+            return
+        other = self.upstreams.get(give.otherwise.upstream)
+        if other is None or isinstance(other, Delegating) or is_for_callers(other):
+            yield f"the rule {rule.name!r} otherwise gives from {give.otherwise.upstream!r}, which has no own tokens"
+        else:
+            yield from _wider(rule, give.otherwise, other)
 
     def _unattested(self, rule: Rule) -> Iterator[str]:
         who = rule.who
@@ -111,10 +180,10 @@ class AgentFile(Section):
             yield f"the rule {rule.name!r} names neither a namespace nor a service_account, as attested pods need it"
 
 
-def _wider(rule: Rule, upstream: Kinds) -> Iterator[str]:
+def _wider(rule: Rule, give: Tokens, upstream: Kinds) -> Iterator[str]:
     """What the rule gives that its upstream, as it is configured, does not have."""
     has = getattr(upstream, "scopes", ())
-    if has and (wider := set(rule.give.scopes) - set(has)):
+    if has and (wider := set(give.scopes) - set(has)):
         yield f"the rule {rule.name!r} gives scopes that its upstream has not: {', '.join(sorted(wider))}"
-    if hasattr(upstream, "audience") and rule.give.audience not in (None, upstream.audience):
+    if hasattr(upstream, "audience") and give.audience not in (None, upstream.audience):
         yield f"the rule {rule.name!r} gives another audience than its upstream"

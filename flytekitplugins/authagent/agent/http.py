@@ -9,14 +9,20 @@ from flytekitplugins.authagent.agent.refusal import Refusal
 
 REASONS = {
     200: b"OK",
+    201: b"Created",
+    202: b"Accepted",
+    303: b"See Other",
     400: b"Bad Request",
     401: b"Unauthorized",
     403: b"Forbidden",
     404: b"Not Found",
     405: b"Method Not Allowed",
     408: b"Request Timeout",
+    409: b"Conflict",
+    410: b"Gone",
     413: b"Content Too Large",
     415: b"Unsupported Media Type",
+    422: b"Unprocessable Content",
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
     503: b"Service Unavailable",
@@ -26,7 +32,10 @@ JSON = b"application/json"
 
 
 class Request(NamedTuple):
-    """A whole request. `path` has no query; `authorization` and `content_type` are headers, where there are any."""
+    """
+    A whole request. `path` has no query; `authorization`, `content_type` and the last three are headers, where there
+    are any.
+    """
 
     method: bytes
     path: bytes
@@ -34,6 +43,10 @@ class Request(NamedTuple):
     authorization: str | None = None
     content_type: bytes = b""
     has_query: bool = False
+    query: bytes = b""
+    cookie: str | None = None
+    origin: str | None = None
+    fetch_site: str | None = None
 
 
 class Answer(NamedTuple):

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from flytekitplugins.authagent.agent.asked import Asked
 from flytekitplugins.authagent.agent.policy import scopes
 from flytekitplugins.authagent.agent.refusal import invalid_request, no_rule
-from flytekitplugins.authagent.agent.rule import Give, Rule
-from flytekitplugins.authagent.agent.upstream import ExchangeSpec, Kinds, is_for_callers
+from flytekitplugins.authagent.agent.rule import Rule, Tokens
+from flytekitplugins.authagent.agent.upstream import Delegating, ExchangeSpec, Kinds, is_for_callers
 from flytekitplugins.authagent.credential import Credential, claims, moment
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
 from flytekitplugins.authagent.oauth.message import Request
@@ -32,7 +32,7 @@ class Key(NamedTuple):
 
     name: str
     upstream: Kinds
-    give: Give
+    give: Tokens
     scopes: tuple[str, ...]
     subject_token: Shown | None
     actor_token: Shown | None
@@ -59,6 +59,7 @@ class Mint:
         return {
             name: self._providers[name] if self._upstreams.get(name) == spec else build(spec, {}, in_pod=False)
             for name, spec in upstreams.items()
+            if not isinstance(spec, Delegating)  # those of a hub are minted under a grant
         }
 
     def adopt(self, upstreams: Mapping[str, Kinds], built: Mapping[str, Provider]) -> None:
@@ -110,8 +111,9 @@ class Mint:
                 raise ProviderUnavailable(f"the upstream {key.name!r}: {provider.absent}", hint=provider.remedy)
             if credential.is_anonymous:
                 raise Denied(f"the upstream {key.name!r} has no token to give: its Flyte has no authentication")
-            _check_principal(credential, key, rule)
-            _check_lifetime(credential, key, rule)
+            if key.give.principal is not None:
+                check_principal(credential, key.give.principal, key.name, rule)
+            check_lifetime(credential, key.give.max_lifetime, key.name, rule)
         except AuthAgentError as failed:
             self.failed[key.name] += 1
             if isinstance(failed, ProviderUnavailable) or not key.subject_token:  # else the token shown is to blame
@@ -131,6 +133,8 @@ def _wanted(key: Key) -> Wanted:
 
 
 def _check_grant(upstream: Kinds, asked: Asked) -> None:
+    if isinstance(upstream, Delegating):
+        raise no_rule("the upstream gives tokens of people only, under their grants")
     if is_for_callers(upstream):
         if asked.subject_token is None:
             raise no_rule("the rule exchanges tokens, and none was shown")
@@ -140,24 +144,20 @@ def _check_grant(upstream: Kinds, asked: Asked) -> None:
         raise no_rule("the rule gives no token in return for another")
 
 
-def _check_principal(credential: Credential, key: Key, rule: str) -> None:
-    """Refuse a token that speaks for another principal than the rule says. Raises `Denied`."""
-    principal = key.give.principal
-    if principal is None:
-        return
+def check_principal(credential: Credential, principal: str, upstream: str, rule: str) -> None:
+    """Refuse a token of `upstream` that speaks for another principal than `rule` gives. Raises `Denied`."""
     found = claims(credential.token).get("sub")
     if found != principal:
         who = f"for {found!r}" if found else "for somebody whom it does not name"
-        raise Denied(f"a token of {key.name!r} speaks {who}, and the rule {rule!r} gives those of {principal!r}")
+        raise Denied(f"a token of {upstream!r} speaks {who}, and the rule {rule!r} gives those of {principal!r}")
 
 
-def _check_lifetime(credential: Credential, key: Key, rule: str) -> None:
+def check_lifetime(credential: Credential, longest: float | None, upstream: str, rule: str) -> None:
     """
     Refuse a token that lives longer than the rule allows, by its real end: Flyte looks at nothing else.
 
     Raises `Denied`.
     """
-    longest = key.give.max_lifetime
     if longest is None:
         return
     now = time.time()
@@ -167,6 +167,6 @@ def _check_lifetime(credential: Credential, key: Key, rule: str) -> None:
     if lives > longest:
         shown = "nobody knows how long" if lives == float("inf") else f"{lives:.0f} s"
         raise Denied(
-            f"tokens of {key.name!r} live {shown}, longer than the {longest:.0f} s of the rule {rule!r}",
+            f"tokens of {upstream!r} live {shown}, longer than the {longest:.0f} s of the rule {rule!r}",
             hint="let the identity provider issue shorter ones to this client, or raise max_lifetime",
         )

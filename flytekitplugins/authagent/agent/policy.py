@@ -6,14 +6,14 @@ What is attested opens a rule; what is only said (a hint) makes it match less, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from flytekitplugins.authagent import wire
 from flytekitplugins.authagent.agent.asked import Asked
 from flytekitplugins.authagent.agent.refusal import Refusal, no_rule, unknown_peer
-from flytekitplugins.authagent.agent.rule import POD_FACTS, Narrow, Rule, Who
+from flytekitplugins.authagent.agent.rule import POD_FACTS, Rule, Who
 from flytekitplugins.authagent.agent.workload import Workload
 
 
@@ -34,25 +34,25 @@ class Difference(NamedTuple):
         return f"{self.key}{' (hint)' if self.hint else ''}: {said} is none of {', '.join(map(str, self.wanted))}"
 
 
-def decide(rules: Sequence[Rule], workload: Workload, asked: Asked) -> Rule:
+def decide(rules: Sequence[Rule], workload: Workload, asked: Asked, delegating: Collection[str] = ()) -> Rule:
     """
-    The rule that gives `asked` to `workload`.
+    The rule that gives `asked` to `workload`. `delegating` are the upstreams whose tokens speak for people.
 
     Raises `Refusal`: an empty list of rules gives nothing to anybody.
     """
     own = [rule for rule in rules if knows(rule.who, workload)]
     if not own:
         raise unknown_peer(f"no rule is for {_described(workload)}")
-    rule = next((rule for rule in own if not any(_hints(rule.narrow, workload, asked))), None)
+    rule = next((rule for rule in own if not any(_hints(rule, workload, asked))), None)
     if rule is None:
         raise no_rule("every rule for this caller is narrowed to something else")
-    check_asked(rule, asked)
+    check_asked(rule, asked, delegates=rule.give.upstream in delegating)
     return rule
 
 
 def differences(rule: Rule, workload: Workload, asked: Asked) -> list[Difference]:
     """All that keeps `rule` from matching; nothing where it matches."""
-    return [*_facts(rule.who, workload), *_hints(rule.narrow, workload, asked)]
+    return [*_facts(rule.who, workload), *_hints(rule, workload, asked)]
 
 
 def knows(who: Who, workload: Workload) -> bool:
@@ -65,15 +65,22 @@ def scopes(rule: Rule, asked: Asked) -> tuple[str, ...]:
     return tuple(sorted(asked.scopes or rule.give.scopes))
 
 
-def check_asked(rule: Rule, asked: Asked) -> None:
-    """Refuse what a rule that matches does not give. Raises `Refusal`."""
+def check_asked(rule: Rule, asked: Asked, *, delegates: bool = False) -> None:
+    """Refuse what a rule that matches does not give; `delegates`: it speaks for people. Raises `Refusal`."""
     for target in (asked.audience, asked.resource):
         if target is not None and target != rule.give.audience:
             raise Refusal(400, "invalid_target", "the rule gives another audience", f"rule {rule.name!r}")
     if not set(asked.scopes) <= set(rule.give.scopes):
         raise Refusal(400, "invalid_scope", "the rule gives fewer scopes", f"rule {rule.name!r}")
-    if asked.subject is not None and asked.subject != rule.give.principal:
+    if asked.subject is None:
+        return
+    if not (speaks_for(rule, asked.subject) if delegates else asked.subject == rule.give.principal):
         raise no_rule(f"rule {rule.name!r} gives no token for another principal")
+
+
+def speaks_for(rule: Rule, person: str) -> bool:
+    """Whether a rule that gives tokens of people may give one of `person`."""
+    return rule.give.principal is None or fnmatchcase(person, rule.give.principal)
 
 
 def _facts(who: Who, workload: Workload) -> Iterator[Difference]:
@@ -90,8 +97,11 @@ def _facts(who: Who, workload: Workload) -> Iterator[Difference]:
             yield Difference(key, patterns, attested)
 
 
-def _hints(narrow: Narrow, workload: Workload, asked: Asked) -> Iterator[Difference]:
+def _hints(rule: Rule, workload: Workload, asked: Asked) -> Iterator[Difference]:
     """A hint that is not given matches no pattern: a caller that says nothing must not get more."""
+    narrow = rule.narrow
+    if rule.give.when == "asked" and asked.subject is None:
+        yield Difference("requested_subject", ("whoever launched it",), None, hint=True)
     said = {} if workload.pod is None else workload.pod.identity
     identity = asked.subject or said.get("execution_identity")
     for key, patterns, found in (

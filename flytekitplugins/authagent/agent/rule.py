@@ -16,6 +16,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 IDENTITY_KINDS = ("iam_role", "k8s_service_account", "oauth2_client", "execution_identity")
 """The kinds of Flyte's `Identity`, by the names of its fields."""
 
+LONGEST_WAIT = 10.0
+"""Seconds that a caller whose rule needs a grant is kept waiting for it at most."""
+
 POD_FACTS = ("namespace", "service_account", "project", "domain", "execution")
 """What `attestor: kubernetes` attests and the kernel cannot."""
 
@@ -30,7 +33,8 @@ def _id(value: int) -> int:
     return value
 
 
-def _duration(value: Any) -> Any:
+def duration(value: Any) -> Any:
+    """Seconds, of a span such as `15m`. Raises `ValueError`."""
     match = re.fullmatch(r"(\d{1,6})([smh])", value) if isinstance(value, str) else None
     if match is None or not int(match[1]):
         raise ValueError("write a span such as 90s, 15m or 1h")
@@ -98,9 +102,9 @@ class Narrow(Section):
     labels: dict[Name, Globs] | None = None
 
 
-class Give(Section):
+class Tokens(Section):
     """
-    What a rule gives. `max_lifetime` is in seconds; a token that lives longer is refused.
+    The tokens that are given. `max_lifetime` is in seconds; a token that lives longer is refused.
 
     `principal` is whom the token must speak for, by its `sub`; one that speaks for somebody else is refused.
     """
@@ -109,7 +113,29 @@ class Give(Section):
     audience: Name | None = None
     scopes: Scopes = ()
     principal: Name | None = None
-    max_lifetime: Annotated[float, BeforeValidator(_duration)] | None = None
+    max_lifetime: Annotated[float, BeforeValidator(duration)] | None = None
+
+
+class Give(Tokens):
+    """
+    What a rule gives.
+
+    The others are for tokens that speak for whoever launched the execution; `principal` is a glob pattern there, of
+    those who may be spoken for. `when: asked` lets the rule match only where the caller asks for a person (`run_as`).
+    Without a grant `otherwise` is given, unless the caller asked for a person, and without `otherwise` nothing is, once
+    `wait` seconds have passed. `scheduled: refuse` gives an execution that a schedule launched nothing at all: it is
+    Flyte's word, which anybody could have forged, so it can only take away.
+    """
+
+    when: Literal["always", "asked"] = "always"
+    wait: Annotated[float, BeforeValidator(duration), Field(le=LONGEST_WAIT)] = LONGEST_WAIT
+    otherwise: Tokens | None = None
+    scheduled: Literal["otherwise", "refuse"] = "otherwise"
+
+    @property
+    def for_grants_only(self) -> list[str]:
+        """The keys that are set and mean something for grants only."""
+        return sorted(self.model_fields_set & {"when", "wait", "otherwise", "scheduled"})
 
 
 class Rule(Section):

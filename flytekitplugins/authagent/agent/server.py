@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sized
+from collections.abc import Awaitable, Callable, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flytekitplugins.authagent import wire
 from flytekitplugins.authagent.agent import documents, policy
-from flytekitplugins.authagent.agent.asked import MAX_MEMORABLE, Asked, read
+from flytekitplugins.authagent.agent.asked import MAX_MEMORABLE, Asked, read, read_child
 from flytekitplugins.authagent.agent.attestor import Attestor
 from flytekitplugins.authagent.agent.audit import Audit, compact, hashed, known
 from flytekitplugins.authagent.agent.crowd import Crowd
+from flytekitplugins.authagent.agent.delegation import Delegation, Ungranted
 from flytekitplugins.authagent.agent.file import AgentFile
-from flytekitplugins.authagent.agent.http import Answer, Request, not_allowed, plain, refused
+from flytekitplugins.authagent.agent.http import Answer, Request, document, not_allowed, plain, refused
 from flytekitplugins.authagent.agent.metrics import Metrics
 from flytekitplugins.authagent.agent.mint import Mint
 from flytekitplugins.authagent.agent.peer import Peer
 from flytekitplugins.authagent.agent.readiness import Readiness
-from flytekitplugins.authagent.agent.refusal import Refusal, invalid_request, no_rule, unavailable
+from flytekitplugins.authagent.agent.refusal import Refusal, invalid_request, no_rule, unavailable, unknown_peer
 from flytekitplugins.authagent.agent.rule import Rule
 from flytekitplugins.authagent.agent.workload import Workload
-from flytekitplugins.authagent.credential import Credential
+from flytekitplugins.authagent.credential import Credential, Secret
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable, TooShort
 from flytekitplugins.authagent.providers import Provider
 from flytekitplugins.authagent.source import Source
@@ -56,7 +57,7 @@ class Decision:
 
     asked: Asked
     rule: Rule
-    source: Source
+    source: Source | None
     record: dict[str, Any]
     given: Given | None = None
 
@@ -74,8 +75,17 @@ class Server:
     """Answers requests. Everything but a mint and the attestation of a pod happens at once, on the event loop."""
 
     def __init__(
-        self, file: AgentFile, attestor: Attestor, mint: Mint, audit: Audit, *, uid: int, connections: Sized
+        self,
+        file: AgentFile,
+        attestor: Attestor,
+        mint: Mint,
+        audit: Audit,
+        *,
+        uid: int,
+        connections: Sized,
+        delegation: Delegation | None = None,
     ) -> None:
+        self._delegation = delegation
         self._settled = Settled(file, attestor)
         self._mint = mint
         self._audit = audit
@@ -83,6 +93,8 @@ class Server:
         self._crowd = Crowd()
         self.metrics = Metrics(mint, connections)
         self._readiness = Readiness(mint)
+        self.troubles: list[Callable[[], str]] = []
+        """Others of the process who may be unable to serve: each says why, or nothing."""
 
     def adopt(self, file: AgentFile, attestor: Attestor, providers: Mapping[str, Provider]) -> None:
         """Answer by `file` from now on. Who waits for a mint is decided upon again when it is there."""
@@ -95,6 +107,8 @@ class Server:
         match request.path:
             case b"/token":
                 return self._token(peer, request) if request.method == b"POST" else not_allowed(b"POST")
+            case b"/grants/children":
+                return self._child(peer, request) if request.method == b"POST" else not_allowed(b"POST")
             case b"/identity" | b"/.well-known/oauth-authorization-server" | b"/metrics":
                 return self._document(peer, request) if request.method == b"GET" else not_allowed(b"GET")
             case _:
@@ -126,6 +140,8 @@ class Server:
         try:
             _check_form(request)
             asked = read(request.body, request.authorization, exchanges=settled.file.exchanges)
+            if settled.file.hub:
+                asked = asked.as_workload()
             workload = settled.attestor.attest(peer, asked.shown)
         except Refusal as refusal:
             return self._refused(Workload(peer), refusal, {})
@@ -144,7 +160,9 @@ class Server:
         """By the rules as they are now. What was decided for the kernel's word alone is remembered for `request`."""
         settled, peer = self._settled, workload.peer
         try:
-            rule = policy.decide(settled.file.rules, workload, asked)
+            rule = policy.decide(settled.file.rules, workload, asked, settled.file.delegating)
+            if rule.give.upstream in settled.file.delegating:
+                return self._crowd.waiting_for_people(workload, self._delegated(workload, asked, rule))
             decision = Decision(asked, rule, self._mint.source(rule, asked), known(workload, rule, asked))
         except Refusal as refusal:
             return self._refused(workload, refusal, known(workload, asked=asked))
@@ -154,7 +172,76 @@ class Server:
             settled.decisions[peer.uid, peer.gid, request] = decision
         return self._answer(workload, decision)
 
+    async def _delegated(self, workload: Workload, asked: Asked, rule: Rule) -> Answer:
+        """A token of the person for whom the execution runs, or what the rule says without one."""
+        assert self._delegation is not None  # noqa: S101 - whoever has such an upstream has this
+        record = known(workload, rule, asked)
+        try:
+            found = await asyncio.wait_for(
+                self._delegation.token(workload, asked, rule, asked.shown), rule.give.wait + MINT_SECONDS
+            )
+        except Refusal as refusal:
+            return self._refused(workload, refusal, record)
+        except asyncio.TimeoutError:
+            return self._refused(workload, unavailable("the grant's token cannot be had for now", "time", 5), record)
+        except AuthAgentError as failed:
+            return self._failed(workload, Decision(asked, rule, None, record), failed)
+        if isinstance(found, Ungranted):
+            return await self._otherwise(workload, asked, rule, found)
+        decision = Decision(asked, rule, None, record | found.facts)
+        return self._given(workload, decision, found.credential)
+
+    async def _otherwise(self, workload: Workload, asked: Asked, rule: Rule, ungranted: Ungranted) -> Answer:
+        """What the rule gives where there is no grant; the record says that this is why."""
+        assert rule.give.otherwise is not None  # noqa: S101 - only then it is said that there is none
+        other = rule.model_copy(update={"give": rule.give.otherwise})
+        record = known(workload, other, asked) | {"without_grant": ungranted.why}
+        try:
+            policy.check_asked(other, asked)
+            decision = Decision(asked, other, self._mint.source(other, asked), record)
+        except Refusal as refusal:
+            return self._refused(workload, refusal, record)
+        return await _there(self._answer(workload, decision))
+
+    def _child(self, peer: Peer, request: Request) -> Answer | Awaitable[Answer]:
+        """A workload launched an execution, which its grant is to cover, too."""
+        settled = self._settled
+        try:
+            _check_form(request)
+            if self._delegation is None or not settled.file.delegating:
+                raise invalid_request("nobody keeps grants here")
+            child, shown = read_child(request.body, request.authorization)
+            workload = settled.attestor.attest(peer, shown)
+        except Refusal as refusal:
+            return self._refused(Workload(peer), refusal, {"event": "child"})
+        return self._adopted(self._delegation, workload, peer, child, shown)
+
+    async def _adopted(
+        self,
+        delegation: Delegation,
+        attested: Workload | Awaitable[Workload],
+        peer: Peer,
+        child: str,
+        shown: Secret | None,
+    ) -> Answer:
+        workload = Workload(peer)
+        record: dict[str, Any] = {"event": "child", "child": child}
+        try:
+            workload = attested if isinstance(attested, Workload) else await attested
+            record = known(workload) | record
+            if not any(policy.knows(rule.who, workload) for rule in self._settled.file.delegating_rules):
+                raise unknown_peer("no rule gives this caller tokens of people")
+            content = await asyncio.wait_for(delegation.adopt(workload, child, shown), MINT_SECONDS)
+        except Refusal as refusal:
+            return self._refused(workload, refusal, record)
+        except (asyncio.TimeoutError, AuthAgentError) as failed:
+            return self._refused(workload, unavailable("grants cannot be changed for now", str(failed)), record)
+        if not self._audit.write({**workload.peer.described(), "outcome": "covered", **record}):
+            return self._unwritten()
+        return document(content)
+
     def _answer(self, workload: Workload, decision: Decision) -> Answer | Awaitable[Answer]:
+        assert decision.source is not None  # noqa: S101 - only those of people have none
         try:
             self._crowd.check(workload, decision.source)
             answer = decision.source.ask(min_lifetime=decision.asked.min_lifetime)
@@ -177,6 +264,7 @@ class Server:
             credential = await asyncio.wait_for(asyncio.shield(flight), MINT_SECONDS)
             if settled is not self._settled:
                 return await _there(self._decide(workload, decision.asked))  # rules have changed meanwhile
+            assert decision.source is not None  # noqa: S101 - as in `_answer`
             return self._given(workload, decision, decision.source.judge(credential, decision.asked.min_lifetime))
         except asyncio.TimeoutError:
             refusal = unavailable("the identity provider does not answer", f"no token within {MINT_SECONDS:g} s", 5)
@@ -189,7 +277,12 @@ class Server:
         if given is None or given.credential is not credential:
             given = decision.given = self._prepared(decision, credential)
         now, peer = time.time(), workload.peer
-        who = f'{{"time":{now:.3f},"uid":{peer.uid},"gid":{peer.gid},"pid":{peer.pid}'
+        whom = (
+            f'"uid":{peer.uid},"gid":{peer.gid},"pid":{peer.pid}'
+            if not peer.address
+            else compact(peer.described())[1:-1]
+        )
+        who = f'{{"time":{now:.3f},{whom}'
         if not self._audit.append(f"{who},{given.record}\n"):
             return self._unwritten()
         self.metrics.answers["given"] += 1
@@ -231,11 +324,8 @@ class Server:
         return self._refused(workload, refusal, decision.record)
 
     def _refused(self, workload: Workload, refusal: Refusal, record: dict[str, Any]) -> Answer:
-        peer = workload.peer
         content = {
-            "uid": peer.uid,
-            "gid": peer.gid,
-            "pid": peer.pid,
+            **workload.peer.described(),
             "outcome": refusal.error,
             "reason": refusal.reason or refusal.description,
             **(record or known(workload)),
@@ -255,7 +345,7 @@ class Server:
 
     def _document(self, peer: Peer, request: Request) -> Answer | Awaitable[Answer]:
         if request.path == b"/identity":
-            return documents.identity(self._settled.file, self._settled.attestor, peer, request)
+            return documents.identity(self._settled.file, self._settled.attestor, peer, request, self._delegation)
         if request.path == b"/metrics":
             return self._metrics() if peer.uid in (0, self._uid) else plain(403, "not for you")
         return documents.metadata(self._settled.file)
@@ -268,7 +358,8 @@ class Server:
         """What is wrong, as far as it is known without asking anybody."""
         if not self._audit.ready:
             return "the audit file cannot be written"
-        return self._settled.attestor.ready()
+        found = (trouble() for trouble in (self._settled.attestor.ready, *self.troubles))
+        return next(filter(None, found), "")
 
     def _ready(self) -> Answer | Awaitable[Answer]:
         why = self._unable()

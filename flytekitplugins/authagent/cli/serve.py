@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 from flytekitplugins.authagent.agent import daemon, log
+from flytekitplugins.authagent.agent.audit import Audit
+from flytekitplugins.authagent.agent.file import AgentFile
+from flytekitplugins.authagent.agent.mint import Mint
+from flytekitplugins.authagent.errors import ConfigError
 
 
 def run(arguments: list[str]) -> int:
@@ -15,12 +19,25 @@ def run(arguments: list[str]) -> int:
     if options.check:
         file = daemon.load(options.config, options.socket)
         sys.stdout.write(
-            f"{options.config}: {len(file.rules)} rules, {len(file.upstreams)} upstreams, socket {file.socket}\n"
+            f"{options.config}: {len(file.rules)} rules, {len(file.upstreams)} upstreams, "
+            + ", ".join(f"{name} {place}" for name in ("socket", "listen") if (place := getattr(file, name)))
+            + "\n"
         )
         return 0
     log.to_stderr()
-    daemon.run(options.config, options.socket)
+    daemon.run(options.config, options.socket, _hub)
     return 0
+
+
+def _hub(file: AgentFile, audit: Audit, mint: Mint) -> daemon.Hub:
+    """What keeps grants. What it needs is loaded where it is needed only."""
+    try:
+        from flytekitplugins.authagent.hub.hub import Hub
+    except ImportError as missing:
+        raise ConfigError(
+            f"{missing.name} is not installed", hint="pip install 'flytekitplugins-authagent[hub]'"
+        ) from None
+    return Hub(file, audit, mint)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -40,14 +40,18 @@ def start(
     issuer: str | None = None,
     issuer_must_answer: bool = False,
     random_text: Callable[[int], str] = secrets.token_urlsafe,
+    state: str | None = None,
+    more: Iterable[tuple[str, str]] = (),
 ) -> Started:
     """
-    A new login, with a `state` and a verifier of its own (RFC 7636 section 4.1: 43 characters or more).
+    A new login, with a `state` (random unless set) and a verifier of its own (RFC 7636 section 4.1: 43 characters or
+    more). `more` are further parameters of the request.
 
     `issuer_must_answer`: the server says that its answers name it (RFC 9207 section 3), so one that does not is
     from somebody else.
     """
-    verifier, state = random_text(32), random_text(24)
+    verifier = random_text(32)
+    state = state or random_text(24)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     query = [
         ("response_type", "code"),
@@ -57,6 +61,7 @@ def start(
         ("code_challenge", challenge),
         ("code_challenge_method", "S256"),
         *target.fields(),
+        *more,
     ]
     where = urlsplit(authorization_endpoint)
     joined = "&".join(filter(None, (where.query, urlencode(query))))

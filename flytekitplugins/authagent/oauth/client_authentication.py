@@ -81,19 +81,30 @@ def private_key_jwt(client_id: str | None, proof: Proof) -> Added:
 
     Raises `ConfigError` for what is no private key.
     """
+    key, algorithm = _private_key(proof.reveal(), "the client's private key")
+    return _assertion(client_id, _signed(client_id or "", proof, key, algorithm))
+
+
+def signed(claims: dict[str, object], pem: Secret, key_id: str | None) -> str:
+    """A JWT of `claims`, signed with a private RSA or EC key in PEM. Raises `ConfigError` for what is none."""
+    key, algorithm = _private_key(pem.reveal(), "the private key for assertions")
+    return _encoded(claims, key, algorithm, key_id)
+
+
+def _private_key(pem: str, what: str) -> tuple[Key, str]:
     from joserfc.errors import JoseError
     from joserfc.jwk import ECKey, RSAKey
 
     algorithms = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
     for kind in (RSAKey, ECKey):
         try:
-            key = kind.import_key(proof.reveal())
+            key = kind.import_key(pem)
             algorithm = "RS256" if kind is RSAKey else algorithms[key.curve_name]
         except (ValueError, TypeError, KeyError, AttributeError, JoseError):
             continue
         if key.is_private:
-            return _assertion(client_id, _signed(client_id or "", proof, key, algorithm))
-    raise ConfigError("the client's private key cannot be read", hint="it must be an RSA or EC key in PEM, unencrypted")
+            return key, algorithm
+    raise ConfigError(f"{what} cannot be read", hint="it must be an RSA or EC key in PEM, unencrypted")
 
 
 def federated(client_id: str | None, proof: Proof) -> Added:
@@ -113,11 +124,8 @@ def _assertion(client_id: str | None, assertion: str) -> Added:
 def _signed(client_id: str, proof: Proof, key: Key, algorithm: str) -> str:
     from uuid import uuid4
 
-    from joserfc import jwt
-
-    header = {"alg": algorithm, "typ": "JWT"} | ({"kid": proof.key_id} if proof.key_id else {})
     issued_at = int(proof.now)
-    claims = {
+    claims: dict[str, object] = {
         "iss": client_id,
         "sub": client_id,
         "aud": proof.audience,
@@ -125,6 +133,13 @@ def _signed(client_id: str, proof: Proof, key: Key, algorithm: str) -> str:
         "exp": issued_at + ASSERTION_LIFETIME,
         "jti": uuid4().hex,
     }
+    return _encoded(claims, key, algorithm, proof.key_id)
+
+
+def _encoded(claims: dict[str, object], key: Key, algorithm: str, key_id: str | None) -> str:
+    from joserfc import jwt
+
+    header = {"alg": algorithm, "typ": "JWT"} | ({"kid": key_id} if key_id else {})
     return str(jwt.encode(header, claims, key, algorithms=[algorithm]))
 
 

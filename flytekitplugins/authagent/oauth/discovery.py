@@ -9,6 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 from flytekitplugins.authagent.errors import ProviderError
 from flytekitplugins.authagent.oauth.message import Request, Response
 
+_TEXTS = ("issuer", "_endpoint", "_uri")
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -22,6 +24,8 @@ class Metadata:
     userinfo_endpoint: str | None = None
     token_endpoint_auth_methods_supported: tuple[str, ...] = ()
     authorization_response_iss_parameter_supported: bool = False
+    introspection_endpoint: str | None = None
+    jwks_uri: str | None = None
 
     def overridden_by(self, local: Metadata) -> Metadata:
         """This, with what `local` says in the place of what was said here: field by field."""
@@ -72,7 +76,7 @@ def read(issuer: str, response: Response) -> Metadata:
 
 def from_document(document: dict[str, Any]) -> Metadata:
     """The parts of a document that are used here, those of a wrong type left out."""
-    texts = [f.name for f in fields(Metadata) if f.name == "issuer" or f.name.endswith("_endpoint")]
+    texts = [f.name for f in fields(Metadata) if f.name.endswith(_TEXTS)]
     known: dict[str, Any] = {name: value for name in texts if isinstance(value := document.get(name), str) and value}
     methods = document.get("token_endpoint_auth_methods_supported")
     if isinstance(methods, list):

@@ -1,0 +1,194 @@
+"""The way to a hub: what attested the caller is shown to it, and it decides by its own rules."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from flytekitplugins.authagent import wire
+from flytekitplugins.authagent.agent.asked import Asked
+from flytekitplugins.authagent.agent.delegation import Delegated, Ungranted
+from flytekitplugins.authagent.agent.mint import check_lifetime
+from flytekitplugins.authagent.agent.policy import scopes
+from flytekitplugins.authagent.agent.refusal import Refusal, busy, no_rule
+from flytekitplugins.authagent.agent.rule import Rule
+from flytekitplugins.authagent.agent.upstream import HubSpec, Kinds
+from flytekitplugins.authagent.agent.workload import Workload
+from flytekitplugins.authagent.credential import Credential, Secret, claims
+from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
+from flytekitplugins.authagent.http import Door
+from flytekitplugins.authagent.oauth import token_exchange, token_response
+from flytekitplugins.authagent.oauth.message import Request, Response
+
+AT_ONCE = 16
+"""Requests to hubs that are on their way at one time."""
+
+WAITING = 512
+"""Callers that wait for one of them."""
+
+REMEMBERED = 4096
+"""Tokens kept for the time in which a hub cannot be asked."""
+
+LOOK_SECONDS = 3.0
+"""For a look at the caller's grant, which is only told to it."""
+
+Found = TypeVar("Found")
+
+
+class _Key(NamedTuple):
+    """What makes two questions the same: the token of one pod never serves another."""
+
+    upstream: str
+    pod: str
+    scopes: tuple[str, ...]
+    audience: str | None
+    subject: str | None
+
+
+class Forward:
+    """
+    See `Delegation`. A hub is asked each time, so that a grant which has ended ends here too; only one that cannot be
+    asked at all is stood in for, by the token that the same pod was given before, while that is valid.
+    """
+
+    def __init__(self, upstreams: Mapping[str, Kinds], now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._upstreams = upstreams
+        self._pool = ThreadPoolExecutor(AT_ONCE, "authagent-hub")
+        self._flights: dict[tuple[_Key, Asked], asyncio.Future[Delegated]] = {}
+        self._kept: OrderedDict[_Key, Credential] = OrderedDict()
+        self._waiting = 0
+
+    def use(self, upstreams: Mapping[str, Kinds]) -> None:
+        """Ask these from now on. What came from a hub that is another one now is forgotten."""
+        for key in [key for key in self._kept if upstreams.get(key.upstream) != self._upstreams.get(key.upstream)]:
+            del self._kept[key]
+        self._upstreams = upstreams
+
+    async def token(self, workload: Workload, asked: Asked, rule: Rule, shown: Secret | None) -> Delegated | Ungranted:
+        """See `Delegation`. The hub's own words are passed on."""
+        if workload.pod is None or shown is None:
+            raise no_rule("a hub must be shown what attests the caller, and nothing was")
+        if asked.subject_token is not None:
+            raise no_rule("a hub gives no token in return for another")
+        wanted = scopes(rule, asked)
+        key = _Key(rule.give.upstream, workload.pod.uid, wanted, asked.audience or rule.give.audience, asked.subject)
+        flight = self._flights.get((key, asked))
+        if flight is None:
+            flight = self._flights[key, asked] = asyncio.ensure_future(self._asked(key, asked, rule, shown))
+            flight.add_done_callback(lambda done: self._landed((key, asked), done))
+        return await asyncio.shield(flight)
+
+    async def adopt(self, workload: Workload, child: str, shown: Secret | None) -> dict[str, Any]:
+        """See `Delegation`: the first hub is told."""
+        if shown is None:
+            raise no_rule("a hub must be shown what attests the caller, and nothing was")
+        hub = self._hub()
+        assertion = (("client_assertion_type", wire.ASSERTION_TYPE), ("client_assertion", shown.reveal()))
+        told = Request(f"{hub.url}/grants/children", (("execution", child), *assertion))
+        return await self._in_thread(partial(_told, hub, told))
+
+    async def grant_of(self, workload: Workload, shown: Secret | None) -> dict[str, Any] | None:
+        """See `Delegation`. A hub that does not answer soon is as good as one that knows nothing."""
+        if shown is None:
+            return None
+        hub = self._hub()
+        look = Request(f"{hub.url}/identity", headers=(("Authorization", f"Bearer {shown.reveal()}"),))
+        try:
+            content = await asyncio.wait_for(self._in_thread(partial(_told, hub, look)), LOOK_SECONDS)
+        except (Refusal, AuthAgentError, asyncio.TimeoutError):
+            return None
+        found = content.get("grant")
+        return found if isinstance(found, dict) else None
+
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        self._pool.shutdown(wait=False)
+
+    def _hub(self) -> HubSpec:
+        return next(upstream for upstream in self._upstreams.values() if isinstance(upstream, HubSpec))
+
+    def _landed(self, flight: tuple[_Key, Asked], done: asyncio.Future[Delegated]) -> None:
+        self._flights.pop(flight, None)
+        if not done.cancelled():
+            done.exception()  # somebody may not wait for it any more
+
+    async def _asked(self, key: _Key, asked: Asked, rule: Rule, shown: Secret) -> Delegated:
+        hub = self._upstreams[key.upstream]
+        assert isinstance(hub, HubSpec)  # noqa: S101 - the rules were checked
+        try:
+            credential = await self._in_thread(partial(_exchanged, hub, key, asked, shown, self._now))
+        except ProviderUnavailable:
+            kept = self._kept.get(key)
+            if kept is None or kept.remaining(self._now()) <= max(asked.min_lifetime, 0):
+                raise
+            return Delegated(kept, {"hub": "not asked"})
+        except (Refusal, Denied):
+            self._kept.pop(key, None)
+            raise
+        check_lifetime(credential, rule.give.max_lifetime, key.upstream, rule.name)
+        self._kept[key] = credential
+        self._kept.move_to_end(key)
+        while len(self._kept) > REMEMBERED:
+            self._kept.popitem(last=False)
+        return Delegated(credential, {"speaks_for": claims(credential.token).get("sub")})
+
+    async def _in_thread(self, work: Callable[[], Found]) -> Found:
+        if self._waiting >= WAITING:
+            raise busy("too many callers wait for the hub", f"{self._waiting} at a time")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._waiting -= 1
+
+
+def _exchanged(hub: HubSpec, key: _Key, asked: Asked, shown: Secret, now: Callable[[], float]) -> Credential:
+    """A token in return for what attests the pod (RFC 8693). Raises `Refusal` with what the hub said."""
+    form = [
+        ("grant_type", token_exchange.GRANT),
+        ("subject_token", shown.reveal()),
+        ("subject_token_type", token_exchange.JWT),
+        ("audience", key.audience),
+        ("scope", " ".join(key.scopes)),
+        ("requested_subject", asked.subject),
+        ("min_lifetime", str(asked.min_lifetime) if asked.min_lifetime else None),
+        ("execution", asked.execution),
+        ("task", asked.task),
+    ]
+    sent = Request(f"{hub.url}/token", tuple((name, value) for name, value in form if value))
+    response = _sent(hub, sent)
+    if response.status != 200:
+        raise _refusal(response)
+    return token_response.read(response, sent, now=now(), provider=hub.kind)
+
+
+def _told(hub: HubSpec, request: Request) -> dict[str, Any]:
+    response = _sent(hub, request)
+    if response.status != 200:
+        raise _refusal(response)
+    return response.json()
+
+
+def _sent(hub: HubSpec, request: Request) -> Response:
+    return Door(timeout=hub.timeout, ca_file=hub.ca_file, proxy=hub.proxy).send(request)
+
+
+def _refusal(response: Response) -> Exception:
+    """What the hub said, as our own refusal; its words are written for callers."""
+    if response.status >= 500 or response.status == 429:
+        return ProviderUnavailable(f"{response.url} answered {response.status}")
+    answer = response.json()
+    code, words = answer.get("error"), answer.get("error_description")
+    if not isinstance(code, str) or not code.replace("_", "").isalpha() or len(code) > 64:
+        return ProviderUnavailable(f"{response.url} answered {response.status}, and not as a hub does")
+    if code == "invalid_client":
+        # The hub does not know the pod: to whoever asked us that is not their client authentication failing here.
+        return no_rule("the hub does not know the caller")
+    said = "".join(c for c in words if c.isprintable())[:200] if isinstance(words, str) else "the hub refuses"
+    return Refusal(400, code, said, "the hub's own words")

@@ -1,0 +1,291 @@
+"""
+The three ways to hold a person's consent, and to mint from it.
+
+`exchange`: the token that the person shows becomes a refresh token of the hub's own client (RFC 8693). `page`: the
+person signs in to that client in a browser. `on_behalf_of`: nothing is kept but the consent; each time the hub signs an
+assertion that names the person, which an identity provider that trusts it takes for a grant (RFC 7523 section 2.1), or
+exchanges.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from uuid import uuid4
+
+from flytekitplugins.authagent.hub.store import Grant, Tokens
+
+from flytekitplugins.authagent.agent.upstream import GrantSpec
+from flytekitplugins.authagent.credential import Credential, Secret, claims
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Denied, ProviderError
+from flytekitplugins.authagent.oauth import (
+    authorization_code,
+    jwt_bearer,
+    refresh,
+    revocation,
+    token_exchange,
+    token_response,
+)
+from flytekitplugins.authagent.oauth.authorization_code import Started
+from flytekitplugins.authagent.oauth.client_authentication import signed
+from flytekitplugins.authagent.oauth.message import Request, Response
+from flytekitplugins.authagent.oauth.target import Target, token_request
+from flytekitplugins.authagent.oauth.token_exchange import Shown
+from flytekitplugins.authagent.oauth.token_response import Granted
+from flytekitplugins.authagent.providers.oauth_client import OAuthClient, read_secret
+
+logger = logging.getLogger(__name__)
+
+REFRESH_TOKEN = "urn:ietf:params:oauth:token-type:refresh_token"  # noqa: S105 - a name from RFC 8693
+
+ASSERTION_SECONDS = 60
+"""For which an assertion of ours is good: it is sent at once, and used once."""
+
+ABOUT_PEOPLE = frozenset({"openid", "profile", "email", "address", "phone", "offline_access", "offline"})
+"""Scopes that say who somebody is, or for how long: no power over Flyte, so answers may have them unasked."""
+
+
+class Lost(Denied):
+    """The person's consent cannot be used any more: they, or their identity provider, ended it."""
+
+
+@dataclass(frozen=True)
+class Consent:
+    """How consent is obtained and used, by `spec`, as the client that it describes. Safe to use from any thread."""
+
+    spec: GrantSpec
+    client: OAuthClient
+
+    @property
+    def way(self) -> str:
+        """`exchange`, `page` or `on_behalf_of`."""
+        return self.spec.consent
+
+    @property
+    def sign_in(self) -> str:
+        """Where people sign in. Raises `ProviderError` where the identity provider does not say."""
+        return self.client.metadata.need("authorization_endpoint")
+
+    # Obtaining it
+
+    def exchange(self, shown: Secret, subject: str, scopes: tuple[str, ...]) -> Tokens:
+        """
+        A refresh token of our own for the token that `subject` showed.
+
+        Raises `Denied`, `ProviderUnavailable`, `ProviderError` as the identity provider answers, and `ProviderError`
+        for an answer without a refresh token.
+        """
+        endpoint, authentication = self.client.metadata.need("token_endpoint"), self.client.authentication()
+        grant = [
+            ("grant_type", token_exchange.GRANT),
+            ("subject_token", shown.reveal()),
+            ("subject_token_type", token_exchange.ACCESS_TOKEN),
+            ("requested_token_type", REFRESH_TOKEN),
+            *self._actor(),
+        ]
+        target = Target(scopes or self.spec.scopes, self.spec.audience, self.spec.resource)
+        sent = token_request(endpoint, authentication, grant, target)
+        response = self.client.send(sent)
+        granted = self._granted(_with_refresh_token(response), sent, target.scopes)
+        if granted.refresh_token is None:
+            raise ProviderError(
+                f"{response.url} exchanged the token, and gave no refresh token for it",
+                hint="let the hub's client have refresh tokens by exchange, or use consent: page",
+            )
+        return self._tokens(granted, subject, target.scopes)
+
+    def begin(self, redirect_uri: str, state: str, scopes: tuple[str, ...]) -> Started:
+        """A sign-in of a person at the hub's client (code and PKCE), whose answer will carry `state`."""
+        metadata = self.client.metadata
+        wanted = tuple(dict.fromkeys(("openid", *(scopes or self.spec.scopes), "offline_access")))
+        return authorization_code.start(
+            self.sign_in,
+            self.client.client_id or "",
+            redirect_uri,
+            Target(wanted, self.spec.audience, self.spec.resource),
+            issuer=metadata.issuer,
+            issuer_must_answer=metadata.authorization_response_iss_parameter_supported,
+            state=state,
+            more=(("prompt", "consent"),),  # OpenID Connect Core section 11: offline_access wants it
+        )
+
+    def finish(self, code: Secret, started: Started) -> Granted:
+        """What the person's code brings. Raises as `exchange`."""
+        endpoint, authentication = self.client.metadata.need("token_endpoint"), self.client.authentication()
+        sent = authorization_code.request(endpoint, authentication, code, started)
+        return self._granted(self.client.send(sent), sent, ())
+
+    def tokens_of(self, granted: Granted, subject: str, scopes: tuple[str, ...]) -> Tokens:
+        """
+        What is kept of a sign-in that was to be `subject`'s.
+
+        Raises `OtherPerson` where somebody else signed in, `ProviderError` where there is nothing to keep.
+        """
+        if granted.refresh_token is None:
+            raise ProviderError(
+                "the identity provider gave the hub no refresh token",
+                hint="allow the scope offline_access, and refresh tokens, to the hub's client",
+            )
+        wanted = scopes or self.spec.scopes
+        _check_scopes(granted.credential, wanted)
+        return self._tokens(granted, subject, wanted)
+
+    # Using it
+
+    def mint(self, grant: Grant, refresh_token: Secret | None, scopes: tuple[str, ...]) -> Tokens:
+        """
+        An access token that speaks for the person of `grant`, and the refresh token for the next, if it changed.
+
+        Raises `Lost` where the identity provider does not take the consent any more, else as `exchange`.
+        """
+        endpoint = self.client.metadata.need("token_endpoint")
+        target = Target(scopes, self.spec.audience, self.spec.resource)
+        if self.spec.consent == "on_behalf_of":
+            sent = self._asserted(endpoint, grant.subject, target)
+            response = self.client.send(sent)
+        elif refresh_token is None:
+            raise Lost("nothing is kept of this consent", hint="the person must consent again")
+        else:
+            sent = refresh.request(endpoint, self.client.authentication(), refresh_token, target)
+            response = self.client.send(sent)
+            _check_lost(response)
+        granted = self._granted(response, sent, scopes)
+        return self._tokens(granted, grant.subject, scopes)
+
+    def revoke(self, refresh_token: Secret) -> bool:
+        """
+        End a refresh token at the identity provider (RFC 7009); whether it can be done there at all.
+
+        Raises `ProviderUnavailable` and `ProviderError` where it could not be done now.
+        """
+        endpoint = self.client.metadata.revocation_endpoint
+        if not endpoint:
+            return False
+        sent = revocation.request(endpoint, self.client.authentication(), refresh_token, "refresh_token")
+        revocation.check(self.client.send(sent))
+        return True
+
+    def _asserted(self, endpoint: str, subject: str, target: Target) -> Request:
+        assertion = self._assertion(subject)
+        if self.spec.grant == "jwt_bearer":
+            return jwt_bearer.request(endpoint, self.client.authentication(), assertion, target)
+        actor = (
+            [Shown(self._read("actor_token_file"), self.spec.actor_token_type)] if self.spec.actor_token_file else []
+        )
+        subject_token = Shown(assertion, token_exchange.JWT)
+        return token_exchange.request(
+            endpoint, self.client.authentication(), subject_token, target, actor=next(iter(actor), None)
+        )
+
+    def _assertion(self, subject: str) -> Secret:
+        """Our word that `subject` has consented (RFC 7523 section 3)."""
+        now = int(self.client.clock())
+        content: dict[str, object] = {
+            "iss": self.spec.assertion_issuer,
+            "sub": subject,
+            "aud": self.client.metadata.issuer or self.client.metadata.need("token_endpoint"),
+            "iat": now,
+            "exp": now + ASSERTION_SECONDS,
+            "jti": uuid4().hex,
+        }
+        return Secret(signed(content, self._read("assertion_key_file"), self.spec.assertion_key_id))
+
+    def _actor(self) -> list[tuple[str, str]]:
+        if not self.spec.actor_token_file:
+            return []
+        return [
+            ("actor_token", self._read("actor_token_file").reveal()),
+            ("actor_token_type", self.spec.actor_token_type),
+        ]
+
+    def _read(self, name: str) -> Secret:
+        path = getattr(self.spec, name)
+        if path is None:
+            raise ConfigError(f"{name} is not set")
+        return read_secret(path, name, in_pod=self.client.in_pod)
+
+    def _granted(self, response: Response, sent: Request, scopes: tuple[str, ...]) -> Granted:
+        granted = token_response.granted(response, sent, now=self.client.clock(), provider="grant")
+        if scopes:
+            _check_scopes(granted.credential, scopes)
+        return granted
+
+    def _tokens(self, granted: Granted, subject: str, scopes: tuple[str, ...]) -> Tokens:
+        credential = granted.credential
+        check_speaks_for(granted, subject)
+        return Tokens(
+            refresh=granted.refresh_token,
+            refresh_expires_at=granted.refresh_expires_at,
+            access=credential.token,
+            access_expires_at=credential.expires_at,
+            scopes=tuple(sorted(scopes)),
+        )
+
+
+class OtherPerson(Denied):
+    """The identity provider gave a token of somebody else than the one who consents. `who` is whom it speaks for."""
+
+    who: str = ""
+
+
+def check_speaks_for(granted: Granted, subject: str) -> None:
+    """
+    Refuse a token that does not speak for `subject`. Raises `OtherPerson`.
+
+    It came from the identity provider itself, over a connection that it was known by, so its claims are its word
+    (OpenID Connect Core section 3.1.3.7).
+    """
+    access = claims(granted.credential.token).get("sub")
+    identity = claims(granted.credential.id_token).get("sub") if granted.credential.id_token else None
+    for found in (access, identity):
+        if found is not None and found != subject:
+            other = OtherPerson("the identity provider gave a token of somebody else than the person who consents")
+            other.who = found if isinstance(found, str) else ""
+            raise other
+    if access is None:
+        raise OtherPerson(
+            "the identity provider gave a token that does not say whom it speaks for",
+            hint="let it issue JWTs (RFC 9068) for this audience; Flyte takes no others",
+        )
+
+
+def _check_scopes(credential: Credential, wanted: tuple[str, ...]) -> None:
+    """A server may narrow the scopes. One that widens them gives more than anybody consented to."""
+    wider = set(credential.scopes) - set(wanted) - ABOUT_PEOPLE
+    if wanted and wider:
+        raise ProviderError(
+            f"the identity provider gave more scopes than were asked for: {', '.join(sorted(wider)[:8])}",
+            hint="let the hub's client have no other scopes, or name them in the upstream",
+        )
+
+
+def _check_lost(response: Response) -> None:
+    """Raises `Lost` for answers which mean that a refresh token is good for nothing any more (RFC 6749 section 5.2)."""
+    if response.status == 400:
+        try:
+            code = response.json().get("error")
+        except ProviderError:
+            return
+        if code == "invalid_grant":
+            raise Lost("the identity provider does not take the person's consent any more", hint="consent again")
+    try:
+        refresh.check(response, Request(response.url))
+    except AuthAgentError as ended:
+        raise Lost(str(ended.args[0]), hint="consent again") from None
+
+
+def _with_refresh_token(response: Response) -> Response:
+    """
+    An exchange's answer where `access_token` is what was asked for, a refresh token (RFC 8693 section 2.2.1).
+
+    Those who also give an access token put the refresh token where RFC 6749 has it, and are left alone.
+    """
+    if response.status != 200:
+        return response
+    answer = response.json()
+    if answer.get("issued_token_type") != REFRESH_TOKEN or answer.get("refresh_token") is not None:
+        return response
+    raise ProviderError(
+        f"{response.url} gave a refresh token alone in return for the token",
+        hint="use consent: page; an access token must come with it, or nobody knows whom it speaks for",
+    )

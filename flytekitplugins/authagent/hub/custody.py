@@ -1,0 +1,165 @@
+"""
+Keeping what tokens of a person are minted from, so that a refresh token which rotates is spent once.
+
+Whatever the identity provider hands out is in the database before anybody uses it. Where the database cannot take it at
+that moment it is kept here until it can, and nobody gets it meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from flytekitplugins.authagent import credential as credentials
+from flytekitplugins.authagent.credential import Credential
+from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
+from flytekitplugins.authagent.hub.consent import Consent, Lost
+from flytekitplugins.authagent.hub.store import Custody as Held
+from flytekitplugins.authagent.hub.store import Grant, Store, Tokens
+
+logger = logging.getLogger(__name__)
+
+EARLY = 300.0
+"""Seconds before its end from which a token is replaced; half its life for a short one."""
+
+MARGIN = 2.0
+"""Seconds that a token must still be good for, to arrive."""
+
+PAUSE = 2.0
+"""Seconds for which a failure answers all who ask under the same grant."""
+
+UNSAVED = 4096
+"""Rotations that are kept while the database cannot take them."""
+
+
+class Custody:
+    """
+    The tokens of grants. Safe to use from any thread; `now` is in seconds since the epoch, `ended` is told of a grant
+    that has ended here.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        consent: Consent,
+        now: Callable[[], float] = time.time,
+        *,
+        ended: Callable[[Grant, str], None],
+    ) -> None:
+        self._store, self._ended = store, ended
+        self._consent = consent
+        self._now = now
+        self._lock = threading.Lock()
+        self._unsaved: dict[str, tuple[Held, Tokens]] = {}
+        self._failed: dict[str, tuple[float, AuthAgentError]] = {}
+        self.counts: Counter[str] = Counter()
+
+    def use(self, consent: Consent) -> None:
+        """Mint by these settings from now on."""
+        self._consent = consent
+
+    def fresh(self, tokens: Tokens, scopes: tuple[str, ...], min_lifetime: float) -> Credential | None:
+        """The access token that is there, if it has these scopes and is not due yet."""
+        found = _credential(tokens, scopes)
+        if found is None:
+            return None
+        left = found.remaining(self._now())
+        life = EARLY * 2 if found.issued_at is None else (found.expires_at or 0.0) - found.issued_at
+        enough = left >= min_lifetime if min_lifetime else left > min(EARLY, life / 2)
+        return found if enough and left > MARGIN else None
+
+    def valid(self, tokens: Tokens, scopes: tuple[str, ...], min_lifetime: float) -> Credential | None:
+        """The access token that is there, due or not, if it is good for long enough still."""
+        found = _credential(tokens, scopes)
+        if found is None or found.remaining(self._now()) <= max(min_lifetime, MARGIN):
+            return None
+        return found
+
+    def renewed(self, grant: Grant, scopes: tuple[str, ...], min_lifetime: float) -> Credential:
+        """As `_renewed`; a grant whose consent is lost ends by that."""
+        try:
+            return self._renewed(grant, scopes, min_lifetime)
+        except Lost:
+            ended = self._store.end(grant.id, "lost")
+            if ended is not None:
+                self._ended(ended, "lost")
+            raise
+
+    def _renewed(self, grant: Grant, scopes: tuple[str, ...], min_lifetime: float) -> Credential:
+        """
+        A new access token under `grant`, or the one that somebody else got meanwhile.
+
+        Waits for whoever is at it, in this process and in others. Raises `Lost` where the consent is gone for good, and
+        `ProviderUnavailable`, `Denied` and `ProviderError` as the identity provider and the database answer.
+        """
+        self._check_pause(grant.id)
+        self._save(grant.id)
+        with self._store.custody(grant.id) as held:
+            if held is None:
+                raise Lost("the grant has ended")
+            tokens = held.tokens
+            found = self.fresh(tokens, scopes, min_lifetime)
+            if found is not None:
+                return found
+            try:
+                minted = self._consent.mint(grant, tokens.refresh, scopes)
+            except (Lost, Denied):
+                raise
+            except AuthAgentError as failed:
+                self._failed[grant.id] = (time.monotonic() + PAUSE, failed)
+                raise
+            self.counts["minted"] += 1
+            kept = replace(minted, refresh=minted.refresh or tokens.refresh)
+            if minted.refresh is None:
+                kept = replace(kept, refresh_expires_at=tokens.refresh_expires_at)
+            try:
+                held.keep(kept)
+            except ProviderUnavailable:
+                self._remember(grant.id, held, kept)
+                raise
+        credential = _credential(kept, scopes)
+        if credential is None:
+            raise ProviderUnavailable("the identity provider gave no access token")
+        return credential
+
+    def save(self) -> None:
+        """Put into the database what it could not take before. Raises `ProviderUnavailable` where it still cannot."""
+        for grant_id in list(self._unsaved):
+            self._save(grant_id)
+
+    @property
+    def unsaved(self) -> int:
+        """How many rotations are in no database yet."""
+        return len(self._unsaved)
+
+    def _check_pause(self, grant_id: str) -> None:
+        until, failed = self._failed.get(grant_id, (0.0, None))
+        if failed is not None and time.monotonic() < until:
+            raise failed.again()
+        self._failed.pop(grant_id, None)
+
+    def _remember(self, grant_id: str, held: Held, tokens: Tokens) -> None:
+        logger.error("the database did not take a new refresh token; it is kept in memory until it does")
+        with self._lock:
+            if len(self._unsaved) < UNSAVED:
+                self._unsaved[grant_id] = (held, tokens)
+
+    def _save(self, grant_id: str) -> None:
+        """What another replica kept meanwhile is newer, and stays: the store sees to that."""
+        with self._lock:
+            held, tokens = self._unsaved.get(grant_id, (None, None))
+        if held is not None and tokens is not None:
+            held.keep(tokens)
+            with self._lock:
+                self._unsaved.pop(grant_id, None)
+
+
+def _credential(tokens: Tokens, scopes: tuple[str, ...]) -> Credential | None:
+    """The access token, if it was minted for these scopes."""
+    if tokens.access is None or tokens.access_expires_at is None or tuple(sorted(tokens.scopes)) != scopes:
+        return None
+    return credentials.from_token(tokens.access, provider="grant", expires_at=tokens.access_expires_at, scopes=scopes)

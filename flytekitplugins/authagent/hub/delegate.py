@@ -1,0 +1,248 @@
+"""From an attested execution to a token of the person who consented: grant, policy, custody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, TypeVar
+
+from flytekitplugins.authagent.agent import policy
+from flytekitplugins.authagent.agent.asked import Asked
+from flytekitplugins.authagent.agent.delegation import Delegated, Ungranted
+from flytekitplugins.authagent.agent.mint import check_lifetime, check_principal
+from flytekitplugins.authagent.agent.refusal import Refusal, no_rule, unavailable
+from flytekitplugins.authagent.agent.rule import Rule
+from flytekitplugins.authagent.agent.workload import Workload
+from flytekitplugins.authagent.credential import Credential, Secret
+from flytekitplugins.authagent.errors import AuthAgentError, ProviderUnavailable, TooShort
+from flytekitplugins.authagent.hub.consent import Lost
+from flytekitplugins.authagent.hub.custody import Custody
+from flytekitplugins.authagent.hub.flyte import Executions
+from flytekitplugins.authagent.hub.grants import Grants
+from flytekitplugins.authagent.hub.store import Grant, Held, Store
+from flytekitplugins.authagent.oauth.token_exchange import actor_of
+
+Found = TypeVar("Found")
+
+logger = logging.getLogger(__name__)
+
+LOOK_AGAIN = 0.25
+"""Seconds between two looks for a grant that is being waited for."""
+
+SCHEDULED = 4096
+"""Executions of which it is remembered whether a schedule launched them."""
+
+Ended = Callable[[Grant, str], None]
+"""What is told of a grant that has ended here, and why."""
+
+
+class Delegate:
+    """See `agent.delegation.Delegation`. The database and the identity provider are asked in threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        custody: Custody,
+        grants: Grants,
+        executions: Executions,
+        *,
+        database: Executor,
+        provider: Executor,
+        now: Callable[[], float],
+        ended: Ended,
+    ) -> None:
+        self._store, self._custody, self._grants, self._executions = store, custody, grants, executions
+        self._database, self._provider = database, provider
+        self._now, self._ended = now, ended
+        self._flights: dict[tuple[str, tuple[str, ...], int], asyncio.Future[Credential]] = {}
+        self._looks: dict[str, asyncio.Future[Held | None]] = {}
+        self._scheduled: OrderedDict[str, bool] = OrderedDict()
+        self.counts: Counter[str] = Counter()
+
+    async def token(self, workload: Workload, asked: Asked, rule: Rule, shown: Secret | None) -> Delegated | Ungranted:
+        """See `Delegation`."""
+        pod = workload.pod
+        if pod is None or pod.execution is None:
+            return await self._without(None, asked, rule, "no execution is attested for the caller")
+        held = await self._held(pod.execution, asked, rule)
+        if held is None:
+            return await self._without(pod.execution, asked, rule, "no grant covers the execution")
+        grant = held.grant
+        self._check_person(grant, asked, rule)
+        if not grant.launched:
+            await self._confirm(grant)
+        scopes = _scopes(grant, asked, rule)
+        credential = self._custody.fresh(held.tokens, scopes, asked.min_lifetime)
+        if credential is None:
+            credential = await self._renewed(held, scopes, asked.min_lifetime)
+        if asked.min_lifetime and credential.remaining(self._now()) + 1 < asked.min_lifetime:
+            raise TooShort(f"no token lives {asked.min_lifetime} s or more")
+        check_principal(credential, grant.subject, rule.give.upstream, rule.name)
+        check_lifetime(credential, rule.give.max_lifetime, rule.give.upstream, rule.name)
+        self.counts["given"] += 1
+        facts = {"grant": grant.id, "speaks_for": grant.subject, "actor": actor_of(credential)}
+        return Delegated(credential, {name: value for name, value in facts.items() if value})
+
+    async def adopt(self, workload: Workload, child: str, shown: Secret | None) -> dict[str, Any]:
+        """See `Delegation`."""
+        grant = await self._in(self._database, partial(self._grants.adopt, workload, child))
+        self.counts["adopted"] += 1
+        return {"execution": child, "expires_at": int(grant.expires_at)}
+
+    async def grant_of(self, workload: Workload, shown: Secret | None) -> dict[str, Any] | None:
+        """See `Delegation`."""
+        execution = workload.pod.execution if workload.pod else None
+        if execution is None:
+            return None
+        try:
+            held = await self._look(execution)
+        except AuthAgentError:
+            return None
+        return None if held is None else {"subject": held.grant.subject, "expires_at": int(held.grant.expires_at)}
+
+    # Finding the grant
+
+    async def _held(self, execution: str, asked: Asked, rule: Rule) -> Held | None:
+        """The grant of `execution`; one that the rule needs is waited for, unless no person will come."""
+        held = await self._look(execution)
+        if held is not None or (rule.give.otherwise is not None and asked.subject is None):
+            return held
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + rule.give.wait
+        self.counts["waited"] += 1
+        if await self._is_scheduled(execution):
+            return None
+        while held is None and loop.time() < deadline:
+            await asyncio.sleep(LOOK_AGAIN)
+            held = await self._look(execution)
+        return held
+
+    async def _look(self, execution: str) -> Held | None:
+        """One look for all who want the same."""
+        look = self._looks.get(execution)
+        if look is None:
+            look = asyncio.ensure_future(self._in(self._database, partial(self._store.of_execution, execution)))
+            self._looks[execution] = look
+            look.add_done_callback(lambda done: self._looked(execution, done))
+        held = await asyncio.shield(look)
+        if held is not None and held.grant.expires_at <= self._now():
+            return None  # whoever ends it is on the way
+        return held
+
+    def _looked(self, execution: str, done: asyncio.Future[Held | None]) -> None:
+        self._looks.pop(execution, None)
+        if not done.cancelled():
+            done.exception()
+
+    async def _without(self, execution: str | None, asked: Asked, rule: Rule, why: str) -> Ungranted:
+        """What happens without a grant: the rule says, and nobody who asked for a person gets anything else."""
+        self.counts["ungranted"] += 1
+        if asked.subject is not None or rule.give.otherwise is None:
+            raise Refusal(
+                400,
+                "unauthorized_client",
+                "nobody has consented that this execution acts for them; see `authagent run` and `authagent grant`",
+                why,
+            )
+        if rule.give.scheduled == "refuse" and (execution is None or await self._is_scheduled(execution, sure=True)):
+            raise no_rule(f"rule {rule.name!r} gives scheduled executions nothing without a person")
+        return Ungranted(why)
+
+    async def _is_scheduled(self, execution: str, *, sure: bool = False) -> bool:
+        """Whether Flyte says so. Where it must be `sure` and Flyte cannot be asked, nothing is given."""
+        known = self._scheduled.get(execution)
+        if known is not None:
+            return known
+        try:
+            seen = await self._in(self._provider, partial(self._executions.look, execution))
+        except AuthAgentError as failed:
+            if sure:
+                raise unavailable("Flyte cannot be asked about the execution for now", str(failed), 5) from None
+            return False
+        if seen is None:
+            return False
+        self._scheduled[execution] = seen.scheduled
+        while len(self._scheduled) > SCHEDULED:
+            self._scheduled.popitem(last=False)
+        return seen.scheduled
+
+    # Its token
+
+    def _check_person(self, grant: Grant, asked: Asked, rule: Rule) -> None:
+        if not policy.speaks_for(rule, grant.subject):
+            raise no_rule(f"rule {rule.name!r} does not let anybody act for {grant.subject!r}")
+        if asked.subject is not None and asked.subject != grant.subject:
+            raise no_rule(f"{grant.subject!r} has consented, and not the person who was asked for")
+
+    async def _confirm(self, grant: Grant) -> None:
+        """
+        A grant that was given before the launch is good for nothing before Flyte names the same person.
+
+        Its name was a secret until then, and this is one more look: it can only take away.
+        """
+        try:
+            seen = await self._in(self._provider, partial(self._executions.look, grant.execution))
+            if seen is not None and seen.principal == grant.subject:
+                looked = partial(self._store.looked, grant.execution, next_look=self._now(), launched=True)
+                await self._in(self._database, looked)
+                return
+            if seen is not None:
+                await self._in(self._database, partial(self._store.end, grant.id, "foreign"))
+                self._ended(grant, "foreign")
+        except AuthAgentError as failed:
+            raise unavailable("Flyte cannot be asked about the execution for now", str(failed), 5) from None
+        raise no_rule("Flyte does not know the execution as one of the person who consented")
+
+    async def _renewed(self, held: Held, scopes: tuple[str, ...], min_lifetime: int) -> Credential:
+        """
+        One flight in this process for all tasks of a grant; between replicas the store sees to it.
+
+        The old token stands in while it is valid and no other can be had for now.
+        """
+        grant = held.grant
+        key = (grant.id, scopes, min_lifetime)
+        flight = self._flights.get(key)
+        if flight is None:
+            work = partial(self._custody.renewed, grant, scopes, min_lifetime)
+            flight = self._flights[key] = asyncio.ensure_future(self._in(self._provider, work))
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        try:
+            return await asyncio.shield(flight)
+        except ProviderUnavailable as failed:
+            old = self._custody.valid(held.tokens, scopes, min_lifetime)
+            if old is None:
+                raise
+            logger.warning("using the old token of a grant, for the next cannot be had: %s", failed)
+            return old
+        except Lost as lost:
+            raise Refusal(
+                400,
+                "unauthorized_client",
+                "the consent for this execution cannot be used any more; its person must consent again",
+                str(lost.args[0]),
+            ) from None
+
+    def _landed(self, key: tuple[str, tuple[str, ...], int], done: asyncio.Future[Credential]) -> None:
+        self._flights.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # somebody may not wait for it any more
+
+    async def _in(self, threads: Executor, work: Callable[[], Found]) -> Found:
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def _scopes(grant: Grant, asked: Asked, rule: Rule) -> tuple[str, ...]:
+    """What of the grant the token is to have: what is asked, or what the rule gives of it. Sorted, to be a key."""
+    consented = set(grant.scopes)
+    if asked.scopes:
+        if consented and not set(asked.scopes) <= consented:
+            raise Refusal(400, "invalid_scope", "the person has consented to fewer scopes")
+        return tuple(sorted(asked.scopes))
+    given = set(rule.give.scopes)
+    if given and consented and not given & consented:
+        raise Refusal(400, "invalid_scope", "the person has consented to none of the scopes that the rule gives")
+    return tuple(sorted(given & consented if given and consented else given or consented))

@@ -1,0 +1,268 @@
+"""
+What a person may do with consent: give it for an execution, prolong it, look at it, take it back; and what an execution
+may do: let it cover a child.
+
+All of it waits for the database, for Flyte or for the identity provider, in the thread that calls.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flytekitplugins.authagent.hub.store import Grant, Store, Taken
+
+from flytekitplugins.authagent.agent.asked import execution as checked_execution
+from flytekitplugins.authagent.agent.refusal import Refusal, invalid_request, unavailable
+from flytekitplugins.authagent.agent.workload import Workload
+from flytekitplugins.authagent.credential import Secret
+from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
+from flytekitplugins.authagent.hub.consent import Consent
+from flytekitplugins.authagent.hub.flyte import Executions, Seen
+from flytekitplugins.authagent.hub.person import Person
+
+USUAL = 8 * 3600.0
+"""Seconds for which a grant lasts where nobody says otherwise, if it may last so long."""
+
+SHORTEST = 60
+
+PATIENCE = 600.0
+"""Seconds that a person has to consent on the page."""
+
+POLL_SECONDS = 2
+"""How often to ask whether they have."""
+
+RECENT = 24 * 3600.0
+"""Seconds for which a grant that has ended is still listed."""
+
+MOST_LISTED = 200
+
+_UNGUESSABLE = re.compile(r".*[0-9a-f]{18}")
+"""Whoever launches under a name first is acted for, so that of an execution in the future must be a secret: 72 bits."""
+
+
+@dataclass(frozen=True)
+class Deposit:
+    """What a person asks for. `seconds`: how long it is to last; `later`: the execution is not launched yet."""
+
+    execution: str
+    seconds: float
+    scopes: tuple[str, ...] = ()
+    later: bool = False
+
+
+def deposit_of(form: Mapping[str, str], *, longest: float) -> Deposit:
+    """The deposit that a form asks for. Raises `Refusal`."""
+    if unknown := form.keys() - {"execution", "expires_in", "scope", "launch"}:
+        raise invalid_request(f"{sorted(unknown)[0][:64]!r} does not belong here")
+    seconds = form.get("expires_in", str(int(min(USUAL, longest))))
+    if not (seconds.isascii() and seconds.isdigit() and len(seconds) < 10):
+        raise invalid_request("expires_in is a number of seconds")
+    if not SHORTEST <= int(seconds) <= longest:
+        raise invalid_request(f"a grant lasts from {SHORTEST} s to {longest:.0f} s here")
+    launch = form.get("launch", "")
+    if launch not in ("", "later"):
+        raise invalid_request("launch is `later`, or left out")
+    scopes = tuple(dict.fromkeys(form.get("scope", "").split()))
+    return Deposit(checked_execution(form.get("execution", "")), float(seconds), scopes, launch == "later")
+
+
+class Grants:
+    """See the module. `base` is the hub's own address; `now` is in seconds since the epoch."""
+
+    def __init__(
+        self,
+        store: Store,
+        consent: Consent,
+        executions: Executions,
+        *,
+        base: str,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._executions, self._base, self._now = store, executions, base, now
+        self.consent = consent
+
+    # A person's
+
+    def deposit(self, person: Person, wanted: Deposit) -> tuple[Grant, bool]:
+        """
+        The grant of `person` for an execution: a new one, or their old one prolonged; and whether it is new.
+
+        It is pending where they have yet to consent on the page. Raises `Refusal`; and `Denied`, `ProviderUnavailable`
+        and `ProviderError` where consent cannot be obtained, and nothing is left then.
+        """
+        self._check_scopes(wanted.scopes)
+        self._check_execution(person, wanted)
+        until = self._now() + wanted.seconds
+        page = self.consent.way == "page"
+        try:
+            grant = self._store.deposit(
+                wanted.execution,
+                person.subject,
+                person.client,
+                wanted.scopes or self.consent.spec.scopes,
+                expires_at=until,
+                launched=not wanted.later,
+                pending=Secret(json.dumps({"asked_at": self._now()})),
+            )
+        except Taken as taken:
+            return self._prolonged(person, wanted, taken.grant, until), False
+        return (grant if page else self._obtained(person, grant)), True
+
+    def mine(self, person: Person) -> list[Grant]:
+        """Those that live, and those that ended lately."""
+        return self._store.of_subject(person.subject, ended_since=self._now() - RECENT, limit=MOST_LISTED)
+
+    def one(self, person: Person, grant_id: str) -> Grant:
+        """One of theirs. Raises `Refusal`: another's is as good as none."""
+        grant = self._store.get(grant_id)
+        if grant is None or grant.subject != person.subject:
+            raise not_found("you have no such grant")
+        if grant.status != "ended" and not grant.launched and self._look(grant.execution) is not None:
+            self._store.looked(grant.execution, next_look=self._now(), launched=True)
+            grant = self._store.get(grant_id) or grant
+        return grant
+
+    def revoke(self, person: Person, *, grant_id: str | None, execution: str | None) -> Grant:
+        """End one of theirs. Raises `Refusal`."""
+        if (grant_id is None) == (execution is None):
+            raise invalid_request("name the grant by id or by execution")
+        if execution is not None:
+            live = [one for one in self.mine(person) if one.execution == execution and one.status != "ended"]
+            if not live:
+                raise not_found("you have no grant for that execution")
+            grant = live[0]
+        else:
+            grant = self.one(person, grant_id or "")
+        return self._store.end(grant.id, "revoked") or self._store.get(grant.id) or grant
+
+    # An execution's
+
+    def adopt(self, workload: Workload, child: str) -> Grant:
+        """
+        Let the grant that covers the attested execution of `workload` cover `child`, which it launched.
+
+        Raises `Refusal` where there is none, or `child` is covered by another.
+        """
+        pod = workload.pod
+        if pod is None or pod.execution is None:
+            raise Refusal(400, "unauthorized_client", "no rule gives this", "no execution is attested for the caller")
+        if child == pod.execution:
+            raise invalid_request("an execution is no child of its own")
+        if child.split(":")[:2] != pod.execution.split(":")[:2]:
+            raise Refusal(400, "unauthorized_client", "a grant covers children in its own project and domain only")
+        try:
+            grant = self._store.adopt(child, pod.execution)
+        except Taken:
+            raise Refusal(400, "unauthorized_client", "another grant covers that execution") from None
+        if grant is None:
+            raise Refusal(400, "unauthorized_client", "no grant covers the execution that asks")
+        return grant
+
+    def _check_scopes(self, scopes: tuple[str, ...]) -> None:
+        has = set(self.consent.spec.scopes)
+        if has and not set(scopes) <= has:
+            raise Refusal(400, "invalid_scope", f"this hub asks for {' '.join(sorted(has))}, and no more")
+
+    def _check_execution(self, person: Person, wanted: Deposit) -> None:
+        """Flyte's word on who launched what can be forged, so it only ever takes away here."""
+        seen = self._look(wanted.execution)
+        if seen is None:
+            if not wanted.later:
+                raise not_found("Flyte knows no such execution")
+            if not _UNGUESSABLE.fullmatch(wanted.execution):
+                raise invalid_request(
+                    "the name of an execution to come must end in 18 or more random hexadecimal digits"
+                )
+            return
+        if seen.over:
+            raise conflict("the execution has ended")
+        if seen.principal != person.subject:
+            raise Refusal(403, "access_denied", "Flyte says that somebody else launched that execution")
+        if wanted.later:
+            raise conflict("there is an execution of that name already")
+
+    def _look(self, execution: str) -> Seen | None:
+        try:
+            return self._executions.look(execution)
+        except AuthAgentError as failed:
+            raise unavailable("Flyte cannot be asked about executions for now", str(failed), 5) from None
+
+    def _prolonged(self, person: Person, wanted: Deposit, grant: Grant, until: float) -> Grant:
+        if grant.subject != person.subject or grant.execution != wanted.execution:
+            raise conflict("another grant covers that execution")
+        if wanted.scopes and set(wanted.scopes) != set(grant.scopes):
+            raise conflict("your grant for that execution has other scopes; revoke it first")
+        if grant.status == "pending":
+            return grant
+        return self._store.extend(grant.id, until) or grant
+
+    def _obtained(self, person: Person, grant: Grant) -> Grant:
+        """`grant`, with what tokens can be minted from; one that cannot be had is ended."""
+        try:
+            if self.consent.way == "exchange":
+                tokens = self.consent.exchange(person.token, person.subject, grant.scopes)
+            else:
+                tokens = self.consent.mint(grant, None, tuple(sorted(grant.scopes)))
+        except AuthAgentError:
+            self._store.end(grant.id, "declined")
+            raise
+        try:
+            active = self._store.activate(grant.id, tokens)
+        except ProviderUnavailable:
+            self._give_back(tokens.refresh)
+            raise
+        if active is None:
+            self._give_back(tokens.refresh)
+            raise conflict("the grant was revoked before it began")
+        return active
+
+    def _give_back(self, refresh: Secret | None) -> None:
+        """End what nobody will ever use. It is a courtesy: what fails ends by itself."""
+        if refresh is None:
+            return
+        try:
+            self.consent.revoke(refresh)
+        except AuthAgentError:
+            return
+
+
+def not_found(description: str) -> Refusal:
+    """There is no such thing, or not for the caller."""
+    return Refusal(404, "not_found", description)
+
+
+def conflict(description: str) -> Refusal:
+    """It cannot be, as things are."""
+    return Refusal(409, "conflict", description)
+
+
+def told(grant: Grant, **more: Any) -> dict[str, Any]:
+    """A grant as the wire has it. Moments are whole seconds since the epoch."""
+    return {
+        "id": grant.id,
+        "execution": grant.execution,
+        "subject": grant.subject,
+        "scope": " ".join(grant.scopes),
+        "status": grant.status,
+        "reason": grant.reason,
+        "created_at": int(grant.created_at),
+        "expires_at": int(grant.expires_at),
+        "launched": grant.launched,
+        "children": grant.children,
+        "revocation": grant.revocation,
+        **more,
+    }
+
+
+def refusal_of(failed: AuthAgentError) -> Refusal:
+    """What a person is told where consent could not be obtained."""
+    if isinstance(failed, ProviderUnavailable):
+        return unavailable("this cannot be done for now; try again", str(failed), 5)
+    if isinstance(failed, Denied):
+        return Refusal(403, "access_denied", "the identity provider does not allow it", str(failed))
+    return Refusal(503, "temporarily_unavailable", "the identity provider cannot be used", str(failed), 60)

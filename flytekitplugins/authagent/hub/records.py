@@ -1,0 +1,91 @@
+"""What the store keeps, as its callers see it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from flytekitplugins.authagent.credential import Secret
+from flytekitplugins.authagent.errors import Denied
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the identity provider gave for a grant; moments are seconds since the epoch, `None` where nobody knows."""
+
+    refresh: Secret | None = None
+    refresh_expires_at: float | None = None
+    access: Secret | None = None
+    access_expires_at: float | None = None
+    scopes: tuple[str, ...] = ()
+
+    def to_json(self) -> Secret:
+        """The text that is sealed."""
+        return Secret(
+            json.dumps(
+                {
+                    "refresh": self.refresh and self.refresh.reveal(),
+                    "refresh_expires_at": self.refresh_expires_at,
+                    "access": self.access and self.access.reveal(),
+                    "access_expires_at": self.access_expires_at,
+                    "scopes": self.scopes,
+                }
+            )
+        )
+
+
+def tokens_from_json(text: Secret) -> Tokens:
+    """The tokens that `to_json` wrote; keys that a newer release added are left out."""
+    found = json.loads(text.reveal())
+    refresh, access = found.get("refresh"), found.get("access")
+    return Tokens(
+        Secret(refresh) if refresh is not None else None,
+        found.get("refresh_expires_at"),
+        Secret(access) if access is not None else None,
+        found.get("access_expires_at"),
+        tuple(found.get("scopes", ())),
+    )
+
+
+@dataclass(frozen=True)
+class Grant:
+    """
+    One person's consent that an execution, and the children that it launches, may act for them.
+
+    `status` is pending, active or ended; `reason` says why it ended and is empty before; `revocation` is none, pending,
+    done or unsupported. `children` counts the executions that it covers now beside its own.
+    """
+
+    id: str
+    execution: str
+    subject: str
+    client: str
+    scopes: tuple[str, ...]
+    status: str
+    reason: str
+    created_at: float
+    expires_at: float
+    ended_at: float | None
+    launched: bool
+    children: int
+    revocation: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """An active grant and its tokens."""
+
+    grant: Grant
+    tokens: Tokens
+
+
+class Taken(Denied):
+    """The execution has a live grant already: `grant`."""
+
+    def __init__(self, grant: Grant) -> None:
+        super().__init__("the execution has a live grant already")
+        self.grant = grant
+
+    def again(self) -> Taken:
+        """The same anew, for another caller."""
+        return Taken(self.grant)

@@ -1,0 +1,218 @@
+"""
+What goes on in the background: executions are followed, grants end, what was kept of them is revoked.
+
+Every step is a look into the database and one at somebody else, done by whichever replica gets to it first. What fails
+is done again, later each time, until it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from flytekitplugins.authagent.agent.hub_settings import HubSettings
+from flytekitplugins.authagent.errors import AuthAgentError, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.hub.consent import Consent
+from flytekitplugins.authagent.hub.custody import Custody
+from flytekitplugins.authagent.hub.flyte import Executions
+from flytekitplugins.authagent.hub.grants import PATIENCE
+from flytekitplugins.authagent.hub.store import Grant, Store, Tokens
+
+Found = TypeVar("Found")
+
+logger = logging.getLogger(__name__)
+
+EVERY = 1.0
+"""Seconds between two rounds."""
+
+AT_ONCE = 32
+"""What one round takes on of each kind of work."""
+
+NOT_YET = 2.0
+"""Seconds after which an execution that is not launched yet is looked for again."""
+
+FIRST_RETRY, LAST_RETRY = 2.0, 60.0
+"""Seconds until a revocation that failed is tried again: at first, and at most."""
+
+REFUSED_RETRY = 300.0
+"""Seconds after which a revocation that the provider would not do is tried again."""
+
+RESEAL_EVERY = 10.0
+
+Written = Callable[[dict[str, Any]], bool]
+"""Writes an audit record, and says whether it could."""
+
+
+class Watch:
+    """Rounds until `stop`. `write` writes an audit record; `now` is in seconds since the epoch."""
+
+    def __init__(
+        self,
+        store: Store,
+        custody: Custody,
+        consent: Consent,
+        executions: Executions,
+        settings: HubSettings,
+        *,
+        threads: Executor,
+        write: Written,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._custody, self._executions = store, custody, executions
+        self._settings, self._threads, self._write, self._now = settings, threads, write, now
+        self.consent = consent
+        self._tries: Counter[str] = Counter()
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._resealed = float("-inf")
+        self.counts: Counter[str] = Counter()
+        self.trouble = ""
+
+    def start(self) -> None:
+        """Begin, on the event loop that runs."""
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._rounds())
+
+    def use(self, consent: Consent, settings: HubSettings) -> None:
+        """Go on by these settings."""
+        self.consent, self._settings = consent, settings
+
+    def wake(self) -> None:
+        """There is something to do. Any thread may say so."""
+        self._loop.call_soon_threadsafe(self._woken.set)
+
+    async def stop(self) -> None:
+        """No further round is begun, and the one that goes on is waited for, a little."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=1)
+
+    async def _rounds(self) -> None:
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), EVERY)
+            self._woken.clear()
+            for step in (self._save, self._expire, self._follow, self._revoke, self._reseal):
+                try:
+                    await step()
+                    if step == self._expire:
+                        self.trouble = ""
+                except ProviderUnavailable as failed:
+                    if not self.trouble:
+                        logger.warning("a round was not finished: %s", failed)
+                    self.trouble = str(failed.args[0])
+                    break
+                except Exception:
+                    logger.exception("a round was not finished")
+                    break
+
+    async def _save(self) -> None:
+        if self._custody.unsaved:
+            await self._in(self._custody.save)
+
+    async def _expire(self) -> None:
+        for grant_id in await self._in(partial(self._store.due_to_expire, AT_ONCE)):
+            await self._end(grant_id, "expired")
+        for grant_id in await self._in(partial(self._store.overdue_consents, self._now() - PATIENCE, AT_ONCE)):
+            await self._end(grant_id, "declined")
+
+    async def _follow(self) -> None:
+        due = await self._in(partial(self._store.due_to_follow, AT_ONCE))
+        await asyncio.gather(*(self._followed(execution, grant) for execution, grant in due))
+
+    async def _followed(self, execution: str, grant: Grant) -> None:
+        """One execution: over, launched, foreign, or to be looked at again."""
+        now, root = self._now(), execution == grant.execution
+        try:
+            seen = await self._in(partial(self._executions.look, execution))
+        except AuthAgentError as failed:
+            self.counts["unseen"] += 1
+            logger.info("an execution could not be looked at: %s", failed)
+            await self._in(partial(self._store.looked, execution, next_look=now + self._settings.look_every))
+            return
+        self.counts["looks"] += 1
+        if seen is None:
+            if root and not grant.launched and now < grant.created_at + self._settings.appears_within:
+                await self._in(partial(self._store.looked, execution, next_look=now + NOT_YET))
+            elif root:
+                await self._end(grant.id, "execution_ended" if grant.launched else "never_launched")
+            else:
+                await self._in(partial(self._store.forget_child, execution))
+        elif seen.over and not root:
+            await self._in(partial(self._store.forget_child, execution))
+        elif seen.over:
+            await self._end(grant.id, "execution_ended")
+        elif root and seen.principal != grant.subject:
+            await self._end(grant.id, "foreign")
+        else:
+            looked = partial(self._store.looked, execution, next_look=now + self._settings.look_every, launched=True)
+            await self._in(looked)
+
+    async def _end(self, grant_id: str, reason: str) -> None:
+        ended = await self._in(partial(self._store.end, grant_id, reason))
+        if ended is not None:
+            self.tell(ended, reason)
+
+    def tell(self, grant: Grant, reason: str) -> None:
+        """A grant has ended. Any thread may say so."""
+        self.counts[f"ended: {reason}"] += 1
+        self._write({"event": "grant", "outcome": "ended", "reason": reason, **facts(grant)})
+        self.wake()
+
+    async def _revoke(self) -> None:
+        due = await self._in(partial(self._store.due_to_revoke, AT_ONCE))
+        await asyncio.gather(*(self._in(partial(self.revoke, grant, tokens)) for grant, tokens in due))
+
+    def revoke(self, grant: Grant, tokens: Tokens) -> str:
+        """
+        End what is kept of a grant that has ended, at the identity provider; in a thread. What came of it: `done`,
+        `unsupported`, or `pending` where it will be tried again.
+        """
+        record = {"event": "revocation", **facts(grant)}
+        try:
+            done = tokens.refresh is None or self.consent.revoke(tokens.refresh)
+            outcome: Literal["done", "unsupported"] = "done" if done else "unsupported"
+        except AuthAgentError as failed:
+            tries = self._tries[grant.id] = self._tries[grant.id] + 1
+            pause = min(FIRST_RETRY * 2 ** (tries - 1), LAST_RETRY)
+            if isinstance(failed, ProviderError) and not isinstance(failed, ProviderUnavailable):
+                pause = REFUSED_RETRY
+            self._store.revocation_failed(grant.id, next_try=self._now() + pause)
+            self.counts["revocations failed"] += 1
+            if tries == 1:
+                self._write({**record, "outcome": "pending", "reason": str(failed)})
+            return "pending"
+        self._store.revoked(grant.id, outcome)
+        tries = self._tries.pop(grant.id, 0)
+        self.counts[f"revocations {outcome}"] += 1
+        waited = round(self._now() - (grant.ended_at or self._now()), 3)
+        self._write({**record, "outcome": outcome, "seconds_after_the_end": waited, "failed_before": tries})
+        return outcome
+
+    async def _reseal(self) -> None:
+        if self._now() > self._resealed + RESEAL_EVERY:
+            count = await self._in(partial(self._store.reseal, AT_ONCE * 8))
+            self.counts["resealed"] += count
+            if not count:
+                self._resealed = self._now()
+
+    async def _in(self, work: Callable[[], Found]) -> Found:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def facts(grant: Grant) -> dict[str, Any]:
+    """What audit records say of a grant."""
+    return {
+        "grant": grant.id,
+        "execution": grant.execution,
+        "subject": grant.subject,
+        "scopes": grant.scopes,
+        "expires_at": grant.expires_at,
+    }
