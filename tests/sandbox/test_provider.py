@@ -370,7 +370,7 @@ def test_a_refresh_without_a_token_is_invalid(provider: Running):
 
 def test_nobody_signs_in_as_a_stranger(provider: Running):
     with pytest.raises(KeyError):
-        provider.issuer.sign_in("mallory")
+        provider.issuer.sign_in("nobody")
 
 
 @pytest.mark.parametrize("lifetime", [1, 3, 60])

@@ -349,7 +349,7 @@ def test_a_cookie_that_is_not_ours_is_replaced(provider: Running, cookie):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"user": "mallory", "decision": "allow"},
+        {"user": "nobody", "decision": "allow"},
         {"user": SCRIPT, "decision": "allow"},
         {"decision": "allow"},
         {"user": "alice"},

@@ -136,8 +136,8 @@ def test_everything_answers_once_the_ready_file_is_there(tmp_path, posture):
         form = {"Content-Type": FORM, **basic("ci", ready["clients"]["ci"])}
         own = send("POST", ready["token_endpoint"], "grant_type=client_credentials&scope=all", form).json()
         users = {user: Path(what["token_file"]).read_text() for user, what in ready["users"].items()}
-        assert users.keys() == {"alice", "bob"}
-        assert [get_version(ready, token) for token in (own["access_token"], *users.values())] == ["OK"] * 3
+        assert users.keys() == {"alice", "bob", "mallory"}
+        assert [get_version(ready, token) for token in (own["access_token"], *users.values())] == ["OK"] * 4
         assert get_version(ready, "nonsense") == "UNAUTHENTICATED"
         with socket.socket(socket.AF_UNIX) as agent:
             agent.settimeout(5)

@@ -72,6 +72,18 @@ def _parser() -> argparse.ArgumentParser:
         help="whose tokens Flyte takes: its own server's (internal), an identity provider's (external), those too "
         "but calls without one as well (disable-for-grpc), or nobody's (no-auth)",
     )
+    parser.add_argument(
+        "--hub",
+        action="store_true",
+        help="run a hub too, so that tasks act for whoever launched them; needs --posture external or disable-for-grpc",
+    )
+    parser.add_argument(
+        "--consent",
+        choices=("exchange", "page", "on_behalf_of"),
+        default="exchange",
+        help="how the hub gets tokens that speak for people: it exchanges what they show (exchange), asks them to sign "
+        "in on a page (page), or keeps nothing and is believed by the provider (on_behalf_of)",
+    )
     return parser
 
 

@@ -21,7 +21,8 @@ class AuthorizationCode:
     """
     One code, as authlib asks about it. Times are seconds since the epoch.
 
-    `redirect_uri` is the one that was asked for, if one was (section 4.1.3); `family` is of all that it gives.
+    `redirect_uri` is the one that was asked for, if one was (section 4.1.3); `family` is of all that it gives, and
+    `audience` what that is for, where the request said so.
     """
 
     text: str = field(repr=False)
@@ -34,6 +35,7 @@ class AuthorizationCode:
     auth_time: int
     expires_at: float
     family: str
+    audience: str | None = None
     code_challenge_method: str = "S256"
 
     def get_redirect_uri(self) -> str | None:
@@ -64,6 +66,7 @@ class AuthorizationCodes:
         code_challenge: str | None,
         nonce: str | None,
         now: float,
+        audience: str | None = None,
     ) -> AuthorizationCode:
         """A code for `user`, who just signed in and agreed."""
         code = AuthorizationCode(
@@ -77,6 +80,7 @@ class AuthorizationCodes:
             auth_time=int(now),
             expires_at=now + LIFETIME,
             family=new_family(),
+            audience=audience,
         )
         with self._lock:
             _keep(self._live, code)

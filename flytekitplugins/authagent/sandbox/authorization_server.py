@@ -53,8 +53,7 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc] # authlib has no
     def __init__(self, issuer: Issuer, counts: Counts, faults: Faults) -> None:
         super().__init__()
         self.issuer, self.counts, self.faults = issuer, counts, faults
-        self._last: dict[tuple[str, str | None, frozenset[str]] | None, TokenAnswer] = {}
-        self.register_token_generator("default", self._generate)
+        self._last: dict[tuple[str, str | None, str | None, frozenset[str]] | None, TokenAnswer] = {}
         self.register_client_auth_method("client_secret_basic", client_secret_basic)
         self.register_client_auth_method("client_assertion", ClientAssertion(issuer))
         for grant in GRANTS:
@@ -66,11 +65,12 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc] # authlib has no
         A token for `scope`, joined by spaces, as RFC 6749 section 5.1 hands it out.
 
         `more` is what `Issuer.sign` takes. The faults that spoil tokens strike here, unless the request is `spared`;
-        what comes of an exchange is not handed out again.
+        what comes of an exchange, or names an actor, is not handed out again.
         """
         take = _nothing if spared else self.faults.take
         scopes = scope.split()
-        kind = None if "until" in more else (client.id, user, frozenset(scopes))
+        again = "until" not in more and not more.get("actor")
+        kind = (client.id, user, more.get("audience"), frozenset(scopes)) if again else None
         if kind in self._last and take("same_token"):
             return TokenAnswer(self._last[kind])
         text, expires_in = self.issuer.sign(client.id, user, scopes, ahead=take("clock_skew_s") or 0, **more)
@@ -83,14 +83,18 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc] # authlib has no
             del answer["expires_in"]
         return answer
 
-    def sign_in(self, client: Client, user: str, scope: str, *, family: str, **of_sign_in: Any) -> TokenAnswer:
+    def sign_in(
+        self, client: Client, user: str, scope: str, *, family: str, audience: str | None, **of_sign_in: Any
+    ) -> TokenAnswer:
         """
         What `client` gets once `user` signed in: a token, a refresh token where `scope` says offline, and an ID token
         where it says openid. `of_sign_in` is what `Issuer.sign_id_token` takes.
         """
-        answer = self.mint(client, user, scope, family=family)
+        answer = self.mint(client, user, scope, family=family, audience=audience)
         if OFFLINE.intersection(scope.split()) and client.check_grant_type("refresh_token"):
-            refresh = self.issuer.refresh_tokens.issue(client.id, user, scope, now=self.issuer.now(), family=family)
+            refresh = self.issuer.refresh_tokens.issue(
+                client.id, user, scope, now=self.issuer.now(), family=family, audience=audience
+            )
             answer["refresh_token"] = refresh.text
         self.identify(answer, client, user, **of_sign_in)
         return answer
@@ -99,9 +103,6 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc] # authlib has no
         """Put an ID token beside the access token, where its scope says openid."""
         if "openid" in answer["scope"].split():
             answer["id_token"] = self.issuer.sign_id_token(client.id, user, answer["access_token"], **of_sign_in)
-
-    def _generate(self, *, client: Client, scope: str | None, **_: Any) -> TokenAnswer:
-        return self.mint(client, None, scope or self.issuer.dialect.default_scope)
 
     def authenticate_client(self, request: TokenRequest, methods: list[str], endpoint: str = "token") -> Client:
         """
@@ -113,9 +114,13 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc] # authlib has no
             client: Client = super().authenticate_client(request, methods, endpoint)
         except InvalidClientError:
             raise NotAuthenticated from None
-        self.issuer.dialect.check(request.form, self.issuer.audience)
+        self.asked(request)
         request.client = client
         return client
+
+    def asked(self, request: TokenRequest) -> str | None:
+        """The audience that `request` asks for, if it does. Raises what the dialect says of one that is not served."""
+        return self.issuer.dialect.asked(request.form)
 
     def query_client(self, client_id: str) -> Client | None:
         """See authlib."""

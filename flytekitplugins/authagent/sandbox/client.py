@@ -16,6 +16,12 @@ from flytekitplugins.authagent.sandbox import redirection
 AGENT = "flyte-agent"
 """Whom the sandbox's own agent speaks as."""
 
+HUB = "hub"
+"""Whom the sandbox's hub speaks as."""
+
+HUB_CALLBACK = "http://127.0.0.1/consent/callback"
+"""Where the hub waits for an authorization code, on any port of loopback."""
+
 FLYTECTL = "flytectl"
 """The public client through which people sign in."""
 
@@ -33,6 +39,10 @@ DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 
 OF_SERVICES = frozenset({"client_credentials", "refresh_token", TOKEN_EXCHANGE, JWT_BEARER})
 OF_PEOPLE = frozenset({"authorization_code", "refresh_token", DEVICE_CODE})
+OF_THE_HUB = OF_SERVICES | {"authorization_code"}
+"""It speaks for itself, and for people who agreed on a page, or whose tokens were shown to it."""
+
+HUB_SCOPES = frozenset({"all", "offline", "offline_access", "openid"})
 
 
 @dataclass(frozen=True)
@@ -98,11 +108,13 @@ def made_for_this_run(scopes: Iterable[str]) -> dict[str, Client]:
     """
     The sandbox's clients by id, each confidential one with a secret that nobody had before.
 
-    `scopes` are those that the public one may have.
+    `scopes` are those of the server: the public one may have them all, and the hub those that it has a use for.
     """
     clients = {id: Client(id, Secret(secrets.token_urlsafe(24)), OF_SERVICES) for id in (AGENT, "batch")}
     clients |= {
         id: Client(id, Secret(secrets.token_urlsafe(24) + ODD), OF_SERVICES) for id in CONFIDENTIAL if id not in clients
     }
-    clients[FLYTECTL] = Client(FLYTECTL, None, OF_PEOPLE, frozenset(scopes), (CALLBACK,))
+    ours = frozenset(scopes)
+    clients[HUB] = Client(HUB, Secret(secrets.token_urlsafe(24)), OF_THE_HUB, HUB_SCOPES & ours, (HUB_CALLBACK,))
+    clients[FLYTECTL] = Client(FLYTECTL, None, OF_PEOPLE, ours, (CALLBACK,))
     return clients

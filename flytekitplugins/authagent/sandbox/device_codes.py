@@ -28,7 +28,8 @@ class DeviceCode:
     """
     One device that waits. Times are seconds since the epoch.
 
-    `allowed` is `None` until somebody decided; `user` is who did.
+    `audience` is what its tokens will be for, where it said so. `allowed` is `None` until somebody decided; `user` is
+    who did.
     """
 
     text: str = field(repr=False)
@@ -37,6 +38,7 @@ class DeviceCode:
     scope: str
     expires_at: float
     interval: int
+    audience: str | None = None
     polled_at: float = 0.0
     allowed: bool | None = None
     user: str | None = None
@@ -57,11 +59,12 @@ class DeviceCodes:
         self._lock = threading.Lock()
         self._waiting: OrderedDict[str, DeviceCode] = OrderedDict()
 
-    def issue(self, client_id: str, scope: str, *, interval: int | None, now: float) -> DeviceCode:
+    def issue(
+        self, client_id: str, scope: str, *, interval: int | None, now: float, audience: str | None = None
+    ) -> DeviceCode:
         """A device that waits from `now` on, and may poll each `interval` seconds."""
-        code = DeviceCode(
-            secrets.token_urlsafe(32), _user_code(), client_id, scope, now + LIFETIME, interval or USUAL_INTERVAL
-        )
+        text, interval = secrets.token_urlsafe(32), interval or USUAL_INTERVAL
+        code = DeviceCode(text, _user_code(), client_id, scope, now + LIFETIME, interval, audience)
         with self._lock:
             self._waiting[code.text] = code
             if len(self._waiting) > MAX_WAITING:

@@ -9,10 +9,16 @@ from typing import Any, Protocol
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import InvalidGrantError, InvalidRequestError
 
-from flytekitplugins.authagent.sandbox.client import DEVICE_CODE, JWT_BEARER, TOKEN_EXCHANGE
+from flytekitplugins.authagent.sandbox.client import DEVICE_CODE, HUB, JWT_BEARER, TOKEN_EXCHANGE
 
 PUBLIC_URL = "https://flyte.sandbox.example"
 """What an ordinary identity provider calls the Flyte that its tokens are for."""
+
+HUB_AUDIENCE = "https://hub.sandbox.example"
+"""What it calls the hub, to which people show tokens of theirs. Flyte takes none that is for the hub."""
+
+AUDIENCE_OF = {HUB: HUB_AUDIENCE}
+"""What tokens for a client are for, where it is an application that others call. Most are not."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +57,17 @@ class Dialect(Protocol):
     rotates: bool
 
     def audience(self, issuer: str) -> str:
-        """What the tokens of `issuer` are for."""
+        """What the tokens of `issuer` are for, unless somebody asks for another audience."""
 
     def claims(self, token: Token) -> dict[str, Any]:
         """The claims of `token`."""
 
-    def check(self, form: Mapping[str, str], audience: str) -> None:
-        """Refuse parameters that this server does not take. Raises `OAuth2Error`."""
+    def asked(self, form: Mapping[str, str]) -> str | None:
+        """
+        The audience that a request names; `None` where it names none.
+
+        Raises `OAuth2Error` for one that is not served, and for parameters that this server does not take.
+        """
 
     def dead_refresh_token(self) -> OAuth2Error:
         """What it answers to a refresh token that is unknown, expired or used up."""
@@ -94,10 +104,11 @@ class Internal:
             claims |= {"iss": token.issuer, "sub": token.user}
         return claims
 
-    def check(self, form: Mapping[str, str], audience: str) -> None:
+    def asked(self, form: Mapping[str, str]) -> str | None:
         """It knows no audiences."""
         if "audience" in form:
             raise InvalidRequestError("This server does not take an audience")
+        return None
 
     def dead_refresh_token(self) -> OAuth2Error:
         """Not what RFC 6749 section 5.2 says."""
@@ -146,10 +157,12 @@ class External:
         }
         return claims | ({"act": token.actor} if token.actor else {})
 
-    def check(self, form: Mapping[str, str], audience: str) -> None:
-        """Flyte is the only application that it serves here (RFC 8707 section 2)."""
-        if {form.get("audience", audience), form.get("resource", audience)} != {audience}:
+    def asked(self, form: Mapping[str, str]) -> str | None:
+        """Flyte and the hub are the applications that it serves; a token is for one of them (RFC 8707 section 2)."""
+        named = {form[name] for name in ("audience", "resource") if name in form}
+        if len(named) > 1 or not named <= {PUBLIC_URL, HUB_AUDIENCE}:
             raise OAuth2Error("There is no such audience", error="invalid_target")
+        return next(iter(named), None)
 
     def dead_refresh_token(self) -> OAuth2Error:
         """RFC 6749 section 5.2."""

@@ -59,11 +59,19 @@ def of_client(endpoint: str, agent_socket: Path) -> dict[str, str]:
     }
 
 
-def of_command(caller: Mapping[str, str], *, home: Path, endpoint: str, agent_socket: Path) -> dict[str, str]:
+def of_hub(url: str | None) -> dict[str, str]:
+    """What says where people give their consent, where there is a hub."""
+    return {"AUTHAGENT_HUB": url} if url else {}
+
+
+def of_command(
+    caller: Mapping[str, str], *, home: Path, endpoint: str, agent_socket: Path, hub: str | None = None
+) -> dict[str, str]:
     """
     The environment of the user's command: the caller's, pointed at the sandbox.
 
-    `home` becomes its HOME, with a Flyte configuration of its own that holds no secret.
+    `home` becomes its HOME, with a Flyte configuration of its own that holds no secret; `hub` is where the hub is. The
+    command is a client of the agent, and nobody in particular: it gets no token of anybody.
     """
     configuration = home / ".flyte" / "config.yaml"
     configuration.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -75,4 +83,5 @@ def of_command(caller: Mapping[str, str], *, home: Path, endpoint: str, agent_so
         "HOME": str(home),
         "FLYTECTL_CONFIG": str(configuration),
         "PATH": path,
+        **of_hub(hub),
     }

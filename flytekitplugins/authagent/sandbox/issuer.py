@@ -79,6 +79,7 @@ class Issuer:
         scopes: Iterable[str],
         *,
         family: str = "",
+        audience: str | None = None,
         actor: dict[str, Any] | None = None,
         until: float | None = None,
         ahead: int = 0,
@@ -86,15 +87,16 @@ class Issuer:
         """
         An access token, and the whole seconds that it is still good for.
 
-        Its moments are whole seconds, so it ends up to one second earlier than `lifetime` from now, and never
-        after `until`. `ahead` is by how many seconds the clock that they are read from is wrong.
+        It is for `audience`, Flyte if that is `None`. Its moments are whole seconds, so it ends up to one second
+        earlier than `lifetime` from now, and never after `until`. `ahead` is by how many seconds the clock that they
+        are read from is wrong.
         """
         now, jti = self.now(), uuid.uuid4().hex
         issued_at = int(now)
         lifetime = self.lifetime if until is None else min(self.lifetime, int(until) - issued_at)
         token = Token(
             issuer=self.issuer,
-            audience=self.audience,
+            audience=audience or self.audience,
             client_id=client_id,
             user=user,
             scopes=tuple(scopes),
@@ -135,16 +137,22 @@ class Issuer:
             raise BadAssertion("it was revoked, or is no access token")
         return token, claims
 
-    def sign_in(self, user: str, *, client_id: str = client.FLYTECTL, spared: bool = False) -> str:
+    def sign_in(
+        self, user: str, *, client_id: str = client.FLYTECTL, audience: str | None = None, spared: bool = False
+    ) -> str:
         """
         What the user's client keeps after `user` signed in: a refresh token.
 
-        It stands for a sign-in of long ago, so whoever can call this is believed. Raises `KeyError` for an
-        unknown user.
+        The access tokens that it brings are for `audience` (Flyte), as if the sign-in had asked for that, unless a
+        refresh asks for the other one: see `RefreshToken`. It stands for a sign-in of long ago, so whoever can call
+        this is believed. Raises `KeyError` for an unknown user.
         """
         if user not in USERS:
             raise KeyError(user)
-        return self.refresh_tokens.issue(client_id, user, "all offline", now=self.now(), spared=spared).text
+        token = self.refresh_tokens.issue(
+            client_id, user, "all offline", audience=audience, now=self.now(), spared=spared
+        )
+        return token.text
 
     def _encode(self, claims: Mapping[str, Any], typ: str) -> str:
         header = {"alg": "RS256", "typ": typ, "kid": self._key.kid}

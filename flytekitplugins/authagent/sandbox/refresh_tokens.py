@@ -6,6 +6,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from authlib.oauth2.rfc6749 import TokenMixin
 
@@ -22,6 +23,9 @@ class RefreshToken(TokenMixin):  # type: ignore[misc] # authlib has no types
     One refresh token, as authlib asks about it. `expires_at`: seconds since the epoch.
 
     A `family` is all that came from one sign-in. `spared`: it is the sandbox's own, and faults are for others.
+    Access tokens that it brings are for `audience`, the issuer's usual one where that is `None`. One refresh may ask
+    for another audience, as it may ask for less scope (RFC 8707 section 2.2): the next one that asks for nothing gets
+    what the sign-in was for. They name `actor` as the one who acts for the user (RFC 8693 section 4.1).
     """
 
     text: str = field(repr=False)
@@ -31,6 +35,8 @@ class RefreshToken(TokenMixin):  # type: ignore[misc] # authlib has no types
     expires_at: float
     family: str
     spared: bool = False
+    audience: str | None = None
+    actor: dict[str, Any] | None = None
 
     def check_client(self, client: Client) -> bool:
         """Whether it was issued to this client."""
@@ -56,11 +62,15 @@ class RefreshTokens:
         self._spent: OrderedDict[str, str] = OrderedDict()
 
     def issue(
-        self, client_id: str, user: str, scope: str, *, now: float, family: str = "", spared: bool = False
+        self, client_id: str, user: str, scope: str, *, now: float, family: str = "", **more: Any
     ) -> RefreshToken:
-        """The first token of a sign-in, which is named `family` where it has a name already."""
+        """
+        The first token of a sign-in, which is named `family` where it has a name already.
+
+        `more` is the rest of what a `RefreshToken` is made of.
+        """
         token = RefreshToken(
-            _text(), client_id, user, scope, now + self.lifetime, family=family or new_family(), spared=spared
+            _text(), client_id, user, scope, now + self.lifetime, family=family or new_family(), **more
         )
         with self._lock:
             self._keep(token)

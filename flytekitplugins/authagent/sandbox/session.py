@@ -12,6 +12,7 @@ from pathlib import Path
 from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.sandbox import drain, environment
 from flytekitplugins.authagent.sandbox.command import Command
+from flytekitplugins.authagent.sandbox.hub_process import CONSENTS
 from flytekitplugins.authagent.sandbox.posture import POSTURES
 from flytekitplugins.authagent.sandbox.sandbox import Sandbox
 from flytekitplugins.authagent.sandbox.signals import Signals
@@ -35,14 +36,31 @@ class Options:
     slots: int = 2
     posture: str = "internal"
     """One of `POSTURES`."""
+    hub: bool = False
+    consent: str = CONSENTS[0]
+    """One of `CONSENTS`; for the hub alone."""
+
+    @property
+    def consent_of_hub(self) -> str | None:
+        """How a hub asks people, where one is wanted. Raises `ConfigError` where there cannot be one."""
+        if self.hub and POSTURES[self.posture].issuer != "external":
+            raise ConfigError(
+                f"--hub does not go with --posture {self.posture}: flyteadmin's own server cannot exchange tokens, nor "
+                "issue any for a person on another's word",
+                hint="--posture external",
+            )
+        return self.consent if self.hub else None
 
 
 def run(options: Options, say: Say) -> int:
     """The whole run; see `cli.sandbox.run` for what comes back. Only the main thread can do this."""
+    consent = options.consent_of_hub
     _check_ready(options.ready)
     with Signals() as signals, _directory(options.directory) as directory:
         posture = POSTURES[options.posture]
-        sandbox = Sandbox(directory, posture, token_lifetime=options.token_lifetime, slots=options.slots)
+        sandbox = Sandbox(
+            directory, posture, token_lifetime=options.token_lifetime, slots=options.slots, consent=consent
+        )
         status = 0
         try:
             sandbox.start(lambda: signals.received is not None)
@@ -78,7 +96,11 @@ def _in_it(sandbox: Sandbox, options: Options, signals: Signals, say: Say) -> in
     command = Command(
         options.command,
         environment.of_command(
-            os.environ, home=home, endpoint=sandbox.control_plane.endpoint, agent_socket=sandbox.agent.socket
+            os.environ,
+            home=home,
+            endpoint=sandbox.control_plane.endpoint,
+            agent_socket=sandbox.agent.socket,
+            hub=sandbox.hub.url if sandbox.hub else None,
         ),
     )
     try:
@@ -105,10 +127,12 @@ def _introduce(sandbox: Sandbox, say: Say) -> None:
         "OAuth provider": sandbox.issuer.issuer,
         "control": sandbox.control.url,
         "agent": sandbox.agent.socket,
+        **({"hub": f"{sandbox.hub.url} and {sandbox.hub.socket}"} if sandbox.hub else {}),
         "files": sandbox.directory,
     }.items():
         say(f"  {name:<14} {where}")
     variables = environment.of_client(sandbox.control_plane.endpoint, sandbox.agent.socket)
+    variables |= environment.of_hub(sandbox.hub.url if sandbox.hub else None)
     say(f"  to use it      env {' '.join(f'{n}={v}' for n, v in variables.items())} pyflyte ...")
 
 

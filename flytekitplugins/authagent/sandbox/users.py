@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-USERS = ("alice", "bob")
+USERS = ("alice", "bob", "mallory")
 
 
 def profile(user: str) -> dict[str, str]:

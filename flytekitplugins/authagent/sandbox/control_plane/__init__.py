@@ -40,7 +40,7 @@ from flytekitplugins.authagent.sandbox.executor.executor import Executor
 from flytekitplugins.authagent.sandbox.executor.nodes import Nodes
 from flytekitplugins.authagent.sandbox.executor.records import ExecutionRecord, Records, deck_uris
 from flytekitplugins.authagent.sandbox.executor.slots import Slots
-from flytekitplugins.authagent.sandbox.executor.tasks import Tasks
+from flytekitplugins.authagent.sandbox.executor.tasks import Pods, Tasks
 from flytekitplugins.authagent.sandbox.faults import Faults
 from flytekitplugins.authagent.sandbox.posture import Issuer, Posture
 
@@ -60,7 +60,7 @@ class ControlPlane:
 
     `directory` gets the uploads and a directory for each attempt. `task_environment` is what an operator's
     `default-env-vars` would hold: every attempt gets it, last. It is read when an attempt starts, so it may
-    be completed once `endpoint` is known. `slots` attempts run at once.
+    be completed once `endpoint` is known. `slots` attempts run at once; `pods` takes note of each of them.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class ControlPlane:
         directory: Path,
         task_environment: Mapping[str, str],
         slots: int = 2,
+        pods: Pods | None = None,
     ) -> None:
         self._issuer = issuer
         self._posture = posture
@@ -80,6 +81,7 @@ class ControlPlane:
         self._directory = directory.resolve()
         self._task_environment = task_environment
         self._slots = slots
+        self._pods = pods
         self._records = Records()
         self._executor = Executor()
         self._urls = SignedUrls(self._directory)
@@ -120,6 +122,7 @@ class ControlPlane:
                 slots=Slots(self._slots),
                 default_environment=self._task_environment,
                 url=self._console_url,
+                pods=self._pods,
             )
             return Nodes(tasks, launches, Find(registrations.task, registrations.launch_plans.get))
 

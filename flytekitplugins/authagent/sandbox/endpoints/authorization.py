@@ -40,7 +40,7 @@ class Authorization:
         client = request.payload.client_id
         try:
             _check(request)
-            self._server.issuer.dialect.check(request.form, self._server.issuer.audience)
+            self._server.asked(request)
             grant = self._server.get_consent_grant(request)
         except OAuth2Error as refusal:
             self._server.counts.note("refused_requests", client)

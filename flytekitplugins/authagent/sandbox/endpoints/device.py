@@ -43,7 +43,9 @@ class DeviceAuthorization:
             answer: Answer = server.handle_error_response(None, refusal)
             return answer
         scope = request.payload.scope or issuer.dialect.default_scope
-        code = issuer.device_codes.issue(client.id, scope, interval=issuer.device_interval, now=issuer.now())
+        code = issuer.device_codes.issue(
+            client.id, scope, interval=issuer.device_interval, now=issuer.now(), audience=server.asked(request)
+        )
         server.counts.note("device", client.id)
         where = issuer.issuer + PAGE_PATH
         content = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from flyteidl.core import dynamic_job_pb2, literals_pb2, tasks_pb2, workflow_pb2
 
@@ -55,6 +56,19 @@ class Work:
         return cls(template, inputs, retries, timeout.ToNanoseconds() / 1e9 or LONGEST, array_index)
 
 
+class Pods(Protocol):
+    """Whoever takes note of the attempts that run, as Kubernetes does of pods."""
+
+    def running(
+        self, execution: ExecutionRecord, node: str, directory: Path
+    ) -> AbstractAsyncContextManager[Mapping[str, str]]:
+        """
+        An attempt of `execution` that runs in `directory` while this is open; what its environment has more.
+
+        `node` is for people: it says which one it is.
+        """
+
+
 class Tasks:
     """Runs tasks as subprocesses. Belongs to one event loop."""
 
@@ -65,11 +79,13 @@ class Tasks:
         slots: Slots,
         default_environment: Mapping[str, str],
         url: Callable[[ExecutionRecord], str],
+        pods: Pods | None = None,
     ) -> None:
         self._directory = directory
         self._slots = slots
         self._default_environment = default_environment
         self._url = url
+        self._pods = pods
 
     async def run(self, work: Work, node: NodeRecord, scope: Scope) -> Outcome:
         """
@@ -103,8 +119,9 @@ class Tasks:
             place = await asyncio.to_thread(self._place, work, node, task, scope)
             to_run = self._command(work, scope, place, places)
             places.append(place)
-            variables = self._environment(work, task, scope, place, to_run)
-            status = await run(to_run.argv, variables, place, work.timeout)
+            async with self._pod(_named(work, node, task), scope, place) as of_pod:
+                variables = {**self._environment(work, task, scope, place, to_run), **of_pod}
+                status = await run(to_run.argv, variables, place, work.timeout)
             node.add(deck_uri=place.deck)
             outcome = result(place, status, outputs_expected=bool(work.template.interface.outputs.variables))
             if isinstance(outcome, literals_pb2.LiteralMap):
@@ -113,11 +130,16 @@ class Tasks:
 
     def _place(self, work: Work, node: NodeRecord, task: TaskRecord, scope: Scope) -> Place:
         """The directory of an attempt, with its inputs in it."""
-        part = "" if work.array_index is None else f"-{work.array_index}"
-        name = f"{node.id}{part}-{task.message.id.retry_attempt}"
-        place = Place.inside(self._directory / scope.execution.id.name, name)
+        place = Place.inside(self._directory / scope.execution.id.name, _named(work, node, task))
         place.inputs.write_bytes(work.inputs.SerializeToString())
         return place
+
+    def _pod(self, name: str, scope: Scope, place: Place) -> AbstractAsyncContextManager[Mapping[str, str]]:
+        """The pod of an attempt, and what it adds to the environment, if there are pods."""
+        nothing: Mapping[str, str] = {}
+        if self._pods is None:
+            return contextlib.nullcontext(nothing)
+        return self._pods.running(scope.execution, name, place.root)
 
     def _command(self, work: Work, scope: Scope, place: Place, before: list[Place]) -> Command:
         """What to run in `place`, after the attempts in the places `before`."""
@@ -168,6 +190,12 @@ class Tasks:
         else:
             async with self._slots.taken():
                 yield
+
+
+def _named(work: Work, node: NodeRecord, task: TaskRecord) -> str:
+    """What people call an attempt."""
+    part = "" if work.array_index is None else f"-{work.array_index}"
+    return f"{node.id}{part}-{task.message.id.retry_attempt}"
 
 
 @contextlib.asynccontextmanager

@@ -58,6 +58,7 @@ class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):  # type: ignore[mis
             code_challenge=request.payload.data.get("code_challenge"),
             nonce=request.payload.data.get("nonce"),
             now=issuer.now(),
+            audience=self.server.asked(request),
         )
         return code.text
 
@@ -84,7 +85,13 @@ class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):  # type: ignore[mis
         client = self.request.client
         self.server.counts.note("codes", client.id)
         token: dict[str, Any] = self.server.sign_in(
-            client, user, scope, family=code.family, nonce=code.nonce, auth_time=code.auth_time
+            client,
+            user,
+            scope,
+            family=code.family,
+            audience=self.server.asked(self.request) or code.audience,
+            nonce=code.nonce,
+            auth_time=code.auth_time,
         )
         return token
 

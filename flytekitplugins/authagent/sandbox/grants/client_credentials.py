@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from authlib.oauth2.rfc6749 import grants
 
 from flytekitplugins.authagent.sandbox.grants.client_authentication import CONFIDENTIAL
@@ -15,3 +17,10 @@ class ClientCredentials(grants.ClientCredentialsGrant):  # type: ignore[misc] # 
     def validate_requested_scope(self) -> None:
         """Called by authlib once the client is known. Raises `InvalidScopeError`."""
         self.request.client.check_scope(self.request.payload.scope)
+
+    def generate_token(self, *, scope: str | None = None, **_: Any) -> dict[str, Any]:
+        """Called by authlib: what the client gets."""
+        server = self.server
+        wanted = scope or server.issuer.dialect.default_scope
+        token: dict[str, Any] = server.mint(self.request.client, None, wanted, audience=server.asked(self.request))
+        return token

@@ -40,5 +40,7 @@ class DeviceCodeGrant(rfc8628.DeviceCodeGrant):  # type: ignore[misc] # authlib 
 
     def generate_token(self, user: str, scope: str, **_: Any) -> dict[str, Any]:
         """What the device gets."""
-        token: dict[str, Any] = self.server.sign_in(self.request.client, user, scope, family=new_family())
+        server, request = self.server, self.request
+        audience = server.asked(request) or request.credential.audience
+        token: dict[str, Any] = server.sign_in(request.client, user, scope, family=new_family(), audience=audience)
         return token

@@ -37,7 +37,7 @@ class JwtBearer(BaseGrant, TokenEndpointMixin):  # type: ignore[misc] # authlib 
             raise UnauthorizedClientError("The client may not use a JWT as a grant")
         if form.get("client_id", client.id) != client.id:
             raise InvalidRequestError("The client_id is of another client")
-        self.server.issuer.dialect.check(form, self.server.issuer.audience)
+        self._audience = self.server.asked(self.request)
         client.check_scope(self.request.payload.scope)
 
     def create_token_response(self) -> tuple[int, Any, list[tuple[str, str]]]:
@@ -45,7 +45,7 @@ class JwtBearer(BaseGrant, TokenEndpointMixin):  # type: ignore[misc] # authlib 
         client = self.request.client
         user = None if self._subject == client.id else self._subject
         scope = self.request.payload.scope or self.server.issuer.dialect.default_scope
-        token = self.server.mint(client, user, scope)
+        token = self.server.mint(client, user, scope, audience=self._audience)
         self.save_token(token)
         self.server.counts.note("assertions", client.id)
         return 200, token, self.TOKEN_RESPONSE_HEADER

@@ -34,8 +34,16 @@ class Refresh(grants.RefreshTokenGrant):  # type: ignore[misc] # authlib has no 
         if successor is None:
             raise issuer.dialect.dead_refresh_token()
         wanted = self.request.payload.scope or refresh_token.scope
-        client, family = self.request.client, refresh_token.family
-        token: dict[str, Any] = self.server.mint(client, user, wanted, spared=refresh_token.spared, family=family)
+        client = self.request.client
+        token: dict[str, Any] = self.server.mint(
+            client,
+            user,
+            wanted,
+            spared=refresh_token.spared,
+            family=refresh_token.family,
+            audience=self.server.asked(self.request) or refresh_token.audience,
+            actor=refresh_token.actor,
+        )
         token["refresh_token"] = successor.text
         self.server.identify(token, client, user)
         self.server.counts.note("refreshes", client.id)

@@ -9,13 +9,17 @@ from typing import Any
 from authlib.oauth2.rfc6749 import InvalidRequestError, InvalidScopeError, UnauthorizedClientError
 from authlib.oauth2.rfc6749.grants import BaseGrant, TokenEndpointMixin
 
+from flytekitplugins.authagent.sandbox import assertion
 from flytekitplugins.authagent.sandbox.assertion import BadAssertion
-from flytekitplugins.authagent.sandbox.client import TOKEN_EXCHANGE
+from flytekitplugins.authagent.sandbox.client import TOKEN_EXCHANGE, Client
+from flytekitplugins.authagent.sandbox.dialect import AUDIENCE_OF
 from flytekitplugins.authagent.sandbox.families import new_family
 from flytekitplugins.authagent.sandbox.grants.client_authentication import CONFIDENTIAL
 from flytekitplugins.authagent.sandbox.trusted_issuer import issuer_of
+from flytekitplugins.authagent.sandbox.users import USERS
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name of RFC 8693
+REFRESH_TOKEN = "urn:ietf:params:oauth:token-type:refresh_token"  # noqa: S105 - as above
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 
 MOST_ACTORS = 5
@@ -35,7 +39,13 @@ class _Party:
 
 
 class TokenExchange(BaseGrant, TokenEndpointMixin):  # type: ignore[misc] # authlib has no types
-    """A token for one who is named by another token, and where an actor shows one too, of the actor acting for them."""
+    """
+    A token for one who is named by another token, and where an actor shows one too, of the actor acting for them.
+
+    An application to which people show tokens, as the hub is, may exchange such a token for a refresh token of its
+    own. That is a sign-in of its own too: it outlives the token that was shown and the sign-in which that came from,
+    and revoking it ends nothing else. As with Keycloak the answer holds an access token beside it.
+    """
 
     GRANT_TYPE = TOKEN_EXCHANGE
     TOKEN_ENDPOINT_AUTH_METHODS = CONFIDENTIAL
@@ -48,29 +58,54 @@ class TokenExchange(BaseGrant, TokenEndpointMixin):  # type: ignore[misc] # auth
         client = self.authenticate_token_endpoint_client()
         if not client.check_grant_type(self.GRANT_TYPE):
             raise UnauthorizedClientError("The client may not exchange tokens")
-        if self.request.form.get("requested_token_type", ACCESS_TOKEN) not in (ACCESS_TOKEN, JWT):
-            raise InvalidRequestError("Only access tokens are issued here")
+        self._check_requested(client)
         subject, actor = self._party("subject"), self._party("actor")
         if subject is None:
             raise InvalidRequestError("There is no subject_token")
+        if self._wanted == REFRESH_TOKEN:
+            _check_shown_to(client, subject)
         self._subject, self._until = subject, min(subject.expires_at, actor.expires_at if actor else subject.expires_at)
         self._actor = self._acting(subject, actor)
         self._scope = self._granted(subject)
 
     def create_token_response(self) -> tuple[int, Any, list[tuple[str, str]]]:
         """Called by authlib: the answer of section 2.2.1."""
-        token = self.server.mint(
-            self.request.client,
-            self._subject.subject,
-            self._scope,
-            actor=self._actor,
-            until=self._until,
-            family=self._subject.family,
-        )
-        token["issued_token_type"] = self.request.form.get("requested_token_type", ACCESS_TOKEN)
+        signed_in = self._wanted == REFRESH_TOKEN
+        token = self._signed_in() if signed_in else self._mint(until=self._until, family=self._subject.family)
+        token["issued_token_type"] = self._wanted
         self.save_token(token)
         self.server.counts.note("exchanges", self.request.client.id)
         return 200, token, self.TOKEN_RESPONSE_HEADER
+
+    def _check_requested(self, client: Client) -> None:
+        """Note what kind of token is wanted. Raises `InvalidRequestError` for one that `client` cannot have."""
+        self._wanted: str = self.request.form.get("requested_token_type", ACCESS_TOKEN)
+        issued = {ACCESS_TOKEN, JWT} | ({REFRESH_TOKEN} if client.id in AUDIENCE_OF else set())
+        if self._wanted not in issued:
+            raise InvalidRequestError("Only access tokens are issued here")
+
+    def _mint(self, **more: Any) -> dict[str, Any]:
+        audience = self.server.asked(self.request)
+        token: dict[str, Any] = self.server.mint(
+            self.request.client, self._subject.subject, self._scope, actor=self._actor, audience=audience, **more
+        )
+        return token
+
+    def _signed_in(self) -> dict[str, Any]:
+        """An access token, and a refresh token that brings others like it."""
+        issuer, family = self.server.issuer, new_family()
+        token = self._mint(family=family)
+        refresh = issuer.refresh_tokens.issue(
+            self.request.client.id,
+            self._subject.subject,
+            self._scope,
+            now=issuer.now(),
+            family=family,
+            audience=self.server.asked(self.request),
+            actor=self._actor,
+        )
+        token["refresh_token"] = refresh.text
+        return token
 
     def _party(self, role: str) -> _Party | None:
         """Who the token of this role is about. Raises `InvalidRequestError` for one that cannot be used."""
@@ -132,6 +167,16 @@ class TokenExchange(BaseGrant, TokenEndpointMixin):  # type: ignore[misc] # auth
             return str(asked)
         default = self.server.issuer.dialect.default_scope if had is None else " ".join(sorted(had))
         return str(self.request.client.get_allowed_scope(default))
+
+
+def _check_shown_to(client: Client, subject: _Party) -> None:
+    """Raises `InvalidRequestError` unless the subject token is a person's, and was made to be shown to `client`."""
+    if subject.subject not in USERS:
+        raise InvalidRequestError("The subject_token is not a person's")
+    try:
+        assertion.check_audience(dict(subject.claims), (AUDIENCE_OF[client.id],))
+    except BadAssertion:
+        raise InvalidRequestError("The subject_token is not for the client that shows it") from None
 
 
 def _depth(acting: Any) -> int:
