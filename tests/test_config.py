@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flytekitplugins.authagent import config, yaml_file
+from flytekitplugins.authagent import config, default_order, wire, yaml_file
 from flytekitplugins.authagent.config import ClientFile
 from flytekitplugins.authagent.endpoint import parse
 from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.specs import AgentSpec
 
 EXAMPLE = """\
 bindings:
@@ -121,10 +123,43 @@ def test_where_the_socket_is(tmp_path: Path, environ: dict[str, str], socket: st
 
 
 @pytest.mark.parametrize(
+    ("environ", "file"),
+    [
+        ({}, wire.POD_TOKEN),
+        ({"AUTHAGENT_POD_TOKEN": ""}, wire.POD_TOKEN),
+        ({"AUTHAGENT_POD_TOKEN": "/a/token"}, "/a/token"),
+    ],
+)
+def test_where_the_pods_token_is(tmp_path: Path, environ: dict[str, str], file: str) -> None:
+    settings = config.load({"HOME": str(tmp_path), **environ})
+
+    assert settings.pod_token == Path(file)
+    agent = default_order.spec("agent", settings, environ)
+    assert isinstance(agent, AgentSpec)
+    assert (agent.socket, agent.token_file) == (settings.socket, Path(file))
+
+
+@pytest.mark.parametrize("named", [None, "/b/token"])
+def test_an_agent_of_a_binding_keeps_its_own_pod_token(tmp_path: Path, named: str | None) -> None:
+    agent = {"kind": "agent", "socket": "/a/agent.sock"} | ({"token_file": named} if named else {})
+    file = tmp_path / "authagent.yaml"
+    file.write_text(json.dumps({"bindings": [{"provider": agent}]}))
+    file.chmod(0o600)
+
+    settings = config.load({"AUTHAGENT_CONFIG": str(file), "AUTHAGENT_POD_TOKEN": "/a/token"})
+
+    assert settings.bindings is not None
+    provider = settings.bindings[0].provider
+    assert isinstance(provider, AgentSpec)
+    assert provider.token_file == Path(named or wire.POD_TOKEN)
+
+
+@pytest.mark.parametrize(
     "environ",
     [
         {"AUTHAGENT_SOCKET": "relative"},
         {"AUTHAGENT_TOKEN_FILE": "relative"},
+        {"AUTHAGENT_POD_TOKEN": "relative"},
         {"AUTHAGENT_PROVIDER": "agnet"},
         {"AUTHAGENT_ALLOW_PLAINTEXT": "a b"},
         {"AUTHAGENT_CONFIG": "relative"},

@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from flytekitplugins.authagent import endpoint, environment, kind, yaml_file
+from flytekitplugins.authagent import endpoint, environment, http, kind, wire, yaml_file
 from flytekitplugins.authagent.errors import ConfigError
-from flytekitplugins.authagent.specs import AbsolutePath, EndpointText, Header, Name, ProviderSpec, Scopes, Section
+from flytekitplugins.authagent.specs import (
+    AbsolutePath,
+    EndpointText,
+    FileSpec,
+    Header,
+    Name,
+    ProviderSpec,
+    Scopes,
+    Section,
+)
 
 DEFAULT_FILES = ("~/.flyte/authagent.yaml", "/etc/flyte/authagent.yaml")
 POD_SOCKET = Path("/var/run/authagent/agent.sock")
@@ -42,15 +51,52 @@ class Binding(Section):
     authorization_header: Header | None = None
 
 
+def _hub_url(text: str) -> str:
+    try:
+        http.check_url(text)
+        plain = text.isprintable() and not any(c in text for c in " ?#\\\"'<>")
+    except (ConfigError, ValueError) as wrong:
+        raise ValueError(str(wrong.args[0])) from None
+    if not plain:
+        raise ValueError("must be a plain URL such as https://hub.example.com")
+    return text.rstrip("/")
+
+
+class Hub(Section):
+    """
+    The hub that keeps a person's grants, and what gives it the person's token.
+
+    Where no `provider` does, they log in as `client_id` at the issuer that the hub names. `audience`: whom the token
+    must be for.
+    """
+
+    url: Annotated[str, AfterValidator(_hub_url)]
+    ca_file: AbsolutePath | None = None
+    audience: Name | None = None
+    client_id: Name | None = None
+    provider: Annotated[ProviderSpec, Field(discriminator="kind")] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Hub:
+        if self.provider and self.client_id:
+            raise ValueError("has a provider and a client_id; the client_id of a provider stands in it")
+        return self
+
+
 class ClientFile(Section):
     """The whole of `authagent.yaml`."""
 
     bindings: Annotated[tuple[Binding, ...], Field(strict=False)] | None = None
+    hub: Hub | None = None
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment and the file say together. `source` is the file, if there is one."""
+    """
+    What the environment and the file say together. `source` is the file, if there is one.
+
+    `pod_token` is where the pod's projected token stands, for an agent that no binding describes.
+    """
 
     bindings: tuple[Binding, ...] | None = None
     source: str | None = None
@@ -58,8 +104,10 @@ class Settings:
     socket: Path = POD_SOCKET
     socket_is_set: bool = False
     token_file: Path | None = None
+    pod_token: Path = Path(wire.POD_TOKEN)
     in_pod: bool = False
     plaintext: tuple[endpoint.Endpoint, ...] = ()
+    hub: Hub | None = None
 
     def may_send_plaintext(self, to: endpoint.Endpoint) -> bool:
         """Whether a token may go to `to` unencrypted: it stays on this machine, or the operator named it."""
@@ -75,6 +123,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     """
     source, file = _file(environ)
     token_file = environ.get("AUTHAGENT_TOKEN_FILE")
+    pod_token = environ.get("AUTHAGENT_POD_TOKEN") or wire.POD_TOKEN
     pinned = environ.get("AUTHAGENT_PROVIDER")
     plaintext = environ.get("AUTHAGENT_ALLOW_PLAINTEXT", "").split(",")
     return Settings(
@@ -84,9 +133,27 @@ def load(environ: Mapping[str, str]) -> Settings:
         socket=_socket(environ),
         socket_is_set=bool(environ.get("AUTHAGENT_SOCKET")),
         token_file=_path(token_file, "AUTHAGENT_TOKEN_FILE") if token_file else None,
+        pod_token=_path(pod_token, "AUTHAGENT_POD_TOKEN"),
         in_pod=environment.in_pod(environ),
         plaintext=tuple(endpoint.parse(host) for host in plaintext if host.strip()),
+        hub=_hub(environ, file.hub),
     )
+
+
+def _hub(environ: Mapping[str, str], written: Hub | None) -> Hub | None:
+    """The hub of the file, with what the environment says in its place."""
+    url, token_file = environ.get("AUTHAGENT_HUB"), environ.get("AUTHAGENT_HUB_TOKEN_FILE")
+    said: dict[str, object] = {}
+    if url:
+        try:
+            said["url"] = _hub_url(url)
+        except ValueError as wrong:
+            raise ConfigError(f"AUTHAGENT_HUB cannot be used: {wrong}") from None
+    if token_file:
+        said |= {"provider": FileSpec(path=_path(token_file, "AUTHAGENT_HUB_TOKEN_FILE")), "client_id": None}
+    if written is None:
+        return Hub.model_validate(said) if url else None
+    return written.model_copy(update=said)
 
 
 def _file(environ: Mapping[str, str]) -> tuple[str | None, ClientFile]:

@@ -97,7 +97,7 @@ def spec(
     Raises `ConfigError` for what they say that cannot be used.
     """
     plain: dict[str, Callable[[], ProviderSpec | Unconfigured]] = {
-        "agent": lambda: AgentSpec(socket=settings.socket),
+        "agent": lambda: AgentSpec(socket=settings.socket, token_file=settings.pod_token),
         "env": EnvSpec,
         "file": lambda: FileSpec(path=settings.token_file) if settings.token_file else _no_file(),
         "api_key": ApiKeySpec,

@@ -22,6 +22,7 @@ from flytekitplugins.authagent import user_info
 from flytekitplugins.authagent.context import Context, RunAs
 from flytekitplugins.authagent.credential import Credential, claims
 from flytekitplugins.authagent.errors import NoCredential, ProviderError
+from flytekitplugins.authagent.flyte import Platform
 
 if TYPE_CHECKING:
     from flytekit import Deck
@@ -31,8 +32,8 @@ __all__ = ["Fact", "Identity", "Source", "current"]
 
 Source = Literal["attested", "control_plane", "hint"]
 """
-Where a fact is from. `attested`: the kernel or Kubernetes vouches for it, through the agent. `control_plane`: Flyte
-says so. `hint`: the code or its own token says so of itself.
+Where a fact is from. `attested`: Kubernetes says which execution this is, and that person has let it act for them, both
+through the agent. `control_plane`: Flyte says so. `hint`: the code or its own token says so of itself.
 """
 
 Value = TypeVar("Value", bound=str | RunAs)
@@ -97,7 +98,7 @@ def current() -> Identity:
 
 def find(context: Context, remote: Callable[[], FlyteRemote], credential: Callable[[], Credential | None]) -> Identity:
     """
-    Ask Flyte, by one GetExecution and one UserInfo at most, each with a deadline.
+    Ask Flyte, by one GetExecution and one UserInfo at most, and an agent that attests executions, each with a deadline.
 
     What nobody knows is left empty. Raises what `remote` raises, and where Flyte rejects the credential or cannot
     be asked.
@@ -114,16 +115,26 @@ def find(context: Context, remote: Callable[[], FlyteRemote], credential: Callab
 
 
 def _of_execution(context: Context, flyte: FlyteRemote, hint: Fact[RunAs]) -> Identity:
+    attested = _fact(_attested(context, flyte), "attested")
     spec = _spec(context, flyte)
     if spec is None:
-        return Identity(run_as=hint)
-    subject = _fact(spec.metadata.principal, "control_plane")
+        return Identity(attested, run_as=hint)
+    subject = attested or _fact(spec.metadata.principal, "control_plane")
     run_as = _run_as(spec.security_context.run_as)
     return Identity(
         subject,
         _fact(_name_of(subject.value, flyte), "control_plane"),
         hint if run_as == RunAs() else Fact(run_as, "control_plane"),
     )
+
+
+def _attested(context: Context, flyte: FlyteRemote) -> str | None:
+    """Who let this execution act for them, where its agent attests that it is this one; `None` where nobody did."""
+    platform = flyte.config.platform
+    resolution = platform.resolution if isinstance(platform, Platform) else None
+    if resolution is None or resolution.agent is None or context.execution_id is None:
+        return None
+    return resolution.agent.launcher(context.execution_id, within=user_info.TIMEOUT)
 
 
 def _spec(context: Context, flyte: FlyteRemote) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flytekitplugins.authagent import binding as bindings
 from flytekitplugins.authagent import default_order, flyte_config, kind, providers
@@ -21,6 +22,9 @@ from flytekitplugins.authagent.source import WAIT, Source
 from flytekitplugins.authagent.sources import Direct, process_wide
 from flytekitplugins.authagent.specs import ApiKeySpec, LoginSpec, ProviderSpec, ServerSpec
 
+if TYPE_CHECKING:
+    from flytekitplugins.authagent.providers.agent import AgentProvider
+
 
 @dataclass(frozen=True)
 class Resolution:
@@ -28,7 +32,8 @@ class Resolution:
     The source that serves what was asked, and where its credentials go.
 
     `endpoint` is `None` where nobody knows a Flyte: then the credential can be shown but not sent. `header` is
-    what the user or the operator set; otherwise each credential may know it.
+    what the user or the operator set; otherwise each credential may know it. `agent` is the one that serves an
+    execution: it may know whom that is for, and cover what it launches.
     """
 
     source: Source | Direct
@@ -36,6 +41,7 @@ class Resolution:
     endpoint: Endpoint | None = None
     insecure: bool | None = None
     header: str | None = None
+    agent: AgentProvider | None = None
 
     def check(self, credential: Credential) -> Credential:
         """
@@ -113,10 +119,19 @@ def _resolution(  # noqa: PLR0917 - all that is known at the end of the walk
         endpoint=endpoint,
         insecure=_insecure(endpoint, binding, named_here is None),
         header=binding.authorization_header if binding and binding.authorization_header else _header(named, environ),
+        agent=_agent(asked, candidate),
     )
     if credential:
         resolution.check(credential)
     return resolution
+
+
+def _agent(asked: Asked, candidate: _Candidate) -> AgentProvider | None:
+    if candidate.provider.kind != "agent" or asked.context.execution_id is None:
+        return None
+    from flytekitplugins.authagent.providers.agent import AgentProvider
+
+    return candidate.provider if isinstance(candidate.provider, AgentProvider) else None
 
 
 def _header(named: str | None, environ: Mapping[str, str]) -> str | None:

@@ -18,6 +18,7 @@ from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Settings
 from flytekitplugins.authagent.context import Context, RunAs
 from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.launching_client import LaunchingClient
 from flytekitplugins.authagent.passthrough_client import PassthroughClient
 from flytekitplugins.authagent.resolve import Resolution, resolve
 from flytekitplugins.authagent.task import AuthAgent, TokenRequest
@@ -130,8 +131,16 @@ def _shared_client(platform: flyte.Platform) -> SynchronousFlyteClient:
     key = (platform.endpoint, platform.insecure, source)
     with _clients_lock:
         if key not in _clients:
-            _clients[key] = PassthroughClient(platform) if passes else SynchronousFlyteClient(platform)
+            _clients[key] = _client(platform, passes)
         return _clients[key]
+
+
+def _client(platform: flyte.Platform, passes: bool) -> SynchronousFlyteClient:
+    if passes:
+        return PassthroughClient(platform)
+    # Who shares a source is served by the same agent, in the same execution.
+    agent = platform.resolution.agent if platform.resolution else None
+    return LaunchingClient(platform, agent) if agent else SynchronousFlyteClient(platform)
 
 
 def _after_fork() -> None:

@@ -8,6 +8,7 @@ import contextvars
 import json
 import os
 import pickle
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from flyteidl.core import security_pb2
 from flyteidl.service import admin_pb2_grpc, auth_pb2_grpc, identity_pb2, identity_pb2_grpc
 from flytekit.models.security import Identity as FlytekitsIdentity
 from running_control_plane import Running, running
+from scripted_agent import LATER, ScriptedAgent
+from scripted_agent import answering as serving
 from templates import launched, ran, register, task
 
 from flytekitplugins.authagent import (
@@ -42,6 +45,7 @@ from flytekitplugins.authagent.context import Context, RunAs
 from flytekitplugins.authagent.credential import Credential, Secret
 from flytekitplugins.authagent.identity import Fact, Identity, current, find
 from flytekitplugins.authagent.sandbox.posture import Posture
+from flytekitplugins.authagent.sources import process_wide
 from flytekitplugins.authagent.user_info import UserInfo
 
 pytestmark = pytest.mark.timeout(60)
@@ -218,6 +222,114 @@ class TestInAnExecution:
 
         assert token not in str(refused.value)
         assert plane.counts.snapshot()["rpcs"]["GetExecution"] == {"accepted": 0, "rejected": 2}
+
+
+class TestOfAnAgentThatAttests:
+    """The person whose grant covers this execution, which Kubernetes says it is: nobody else can make it look so."""
+
+    @pytest.fixture
+    def agent(self, plane: Running) -> Iterator[ScriptedAgent]:
+        token = plane.issuer.token(sub="flyte-agent", client_id="flyte-agent")
+        with tempfile.TemporaryDirectory(prefix="aa-") as directory:
+            path = Path(directory, "agent.sock")
+            with serving(path, lambda: token, plane.plane.endpoint) as it:
+                use({"AUTHAGENT_SOCKET": str(path)})
+                yield it
+
+    def attest(self, agent: ScriptedAgent, execution: Any, subject: Any = "alice") -> None:
+        agent.identity["pod"] = {"execution": f"{execution.project}:{execution.domain}:{execution.name}"}
+        agent.identity["grant"] = {"subject": subject, "expires_at": 1}
+
+    def test_the_launcher_is_attested_whatever_the_principal_says(self, plane: Running, agent: ScriptedAgent) -> None:
+        execution = execution_of(plane, "mallory")
+        enter(execution)
+        self.attest(agent, execution)
+
+        identity = asked()
+
+        assert identity.subject == Fact("alice", "attested")
+        assert identity.run_as == Fact(RunAs(execution_identity="mallory"), "control_plane")
+        assert identity.name == Fact()
+        assert calls(plane) == {"GetExecution": 1, "UserInfo": 1}
+        assert agent.counts() == {"/identity": 2, "/token": 1}  # with the token, and now
+
+    def test_the_name_is_that_of_the_same_person(self, plane: Running, agent: ScriptedAgent) -> None:
+        token = plane.issuer.token(**NAMED)
+        agent.token = lambda: token
+        execution = execution_of(plane, "mallory")
+        enter(execution)
+        self.attest(agent, execution)
+
+        assert asked().name == Fact("Alice Liddell", "control_plane")
+
+    def test_what_flyte_does_not_know_is_attested_all_the_same(self, plane: Running, agent: ScriptedAgent) -> None:
+        enter(_Id)
+        self.attest(agent, _Id)
+
+        assert asked() == Identity(Fact("alice", "attested"))
+
+    def test_without_a_grant_and_of_another_execution_it_is_what_flyte_says(
+        self, plane: Running, agent: ScriptedAgent
+    ) -> None:
+        execution = execution_of(plane, "ada")
+        enter(execution)
+        for pod, grant in (
+            ({"namespace": "n"}, {"subject": "alice"}),
+            ({"execution": "flytesnacks:development:another"}, {"subject": "alice"}),
+            ({"execution": f"flytesnacks:development:{execution.name}"}, None),
+        ):
+            process_wide.clear()
+            agent.identity |= {"pod": pod, "grant": grant}
+            assert asked().subject == Fact("ada", "control_plane")
+
+    def test_outside_of_an_execution_nobody_is_attested(self, plane: Running, agent: ScriptedAgent) -> None:
+        self.attest(agent, _Id)
+
+        assert asked().subject == Fact("flyte-agent", "control_plane")
+        assert agent.counts() == {"/identity": 1, "/token": 1}
+
+    def test_where_nobody_asks_nothing_is_asked(self, plane: Running, agent: ScriptedAgent) -> None:
+        execution = execution_of(plane, "alice")
+        enter(execution)
+        self.attest(agent, execution)
+
+        assert authenticated(lambda: flytekit.current_context().has_attr("identity"))() is True
+        assert agent.counts() == {}
+        authenticated(lambda: flytekit.current_context().remote)()
+        assert agent.counts() == {"/identity": 1, "/token": 1}
+        assert plane.counts.snapshot()["rpcs"] == {}
+
+    def test_a_task_with_fifty_threads_asks_once(self, plane: Running, agent: ScriptedAgent) -> None:
+        execution = execution_of(plane, "alice")
+        enter(execution)
+        self.attest(agent, execution)
+
+        @authenticated
+        def work() -> set[Identity]:
+            context = flytekit.current_context()
+            with concurrent.futures.ThreadPoolExecutor(50) as pool:
+                return set(pool.map(lambda _: context.identity, range(50)))
+
+        assert [identity.subject.source for identity in work()] == ["attested"]
+        assert agent.counts() == {"/identity": 2, "/token": 1}
+
+    def test_an_agent_that_cannot_say_it_now_is_an_error_and_nobody_is_taken_for_another(
+        self, plane: Running, agent: ScriptedAgent
+    ) -> None:
+        execution = execution_of(plane, "mallory")
+        enter(execution)
+        self.attest(agent, execution)
+
+        @authenticated
+        def work() -> Identity:
+            _ = flytekit.current_context().remote
+            agent.answers["/identity"] = LATER
+            with pytest.raises(ProviderUnavailable, match="not now"):
+                _ = flytekit.current_context().identity
+            del agent.answers["/identity"]
+            return flytekit.current_context().identity
+
+        assert work().subject == Fact("alice", "attested")
 
 
 class TestOnALaptop:

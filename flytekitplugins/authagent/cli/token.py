@@ -37,7 +37,10 @@ def quickly(arguments: "list[str]") -> "int | None":
 def _fields(arguments: "list[str]") -> "list[tuple[str, str]] | None":
     """The form for these arguments; `None` where they are not simple pairs of an option and a value."""
     names = {"--audience": "audience", "--scope": "scope", "--min-lifetime": "min_lifetime"}
-    fields, scopes = [("grant_type", wire.CLIENT_CREDENTIALS), *_hints(), *_assertion()], []
+    assertion = _assertion()
+    if assertion is None:
+        return None
+    fields, scopes = [("grant_type", wire.CLIENT_CREDENTIALS), *_hints(), *assertion], []
     for option, value in zip(arguments[::2], [*arguments[1::2], ""], strict=False):
         if option not in names or not value or value.startswith("-"):
             return None
@@ -55,12 +58,18 @@ def _hints() -> "list[tuple[str, str]]":
     return [("execution", ":".join(execution))] * all(execution) + ([("task", task)] if task else [])
 
 
-def _assertion() -> "list[tuple[str, str]]":
-    """The pod's token, for an agent that attests pods. What is wrong with the file is for the long way to say."""
-    if not path.exists(wire.POD_TOKEN):
+def _assertion() -> "list[tuple[str, str]] | None":
+    """The pod's token, for an agent that attests pods. `None` where it is for the long way to say what is wrong."""
+    place = environ.get("AUTHAGENT_POD_TOKEN") or wire.POD_TOKEN
+    if not path.isabs(place):
+        return None
+    if not path.exists(place):
         return []
-    with open(wire.POD_TOKEN, "rb") as file:
-        shown = file.read(32768).decode("latin-1").strip()
+    try:
+        with open(place, "rb") as file:
+            shown = file.read(32768).decode("latin-1").strip()
+    except OSError:
+        return None
     return [("client_assertion_type", wire.ASSERTION_TYPE), ("client_assertion", shown)]
 
 

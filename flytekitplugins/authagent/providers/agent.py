@@ -24,6 +24,12 @@ from flytekitplugins.authagent.providers import Wanted
 ANSWER_TIMEOUT = 30.0
 """Seconds for one answer. The agent itself gives up on its identity provider before that."""
 
+CHILDREN = "/grants/children"
+"""Where an agent that says `children` in `/identity` is told of an execution that ours has launched."""
+
+ADOPTION = 10.0
+"""Seconds in which a child must be covered: its task waits as long for its grant, and then goes without."""
+
 _NOT_THERE_YET = (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN)
 
 
@@ -42,7 +48,7 @@ class AgentProvider:
     wait: float = 0.0
     token_file: Path | None = None
     kind: str = field(default="agent", init=False)
-    _flyte: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False, compare=False)
+    _introduced: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def absent(self) -> str:
@@ -78,14 +84,12 @@ class AgentProvider:
         )
 
     def _flyte_endpoint(self) -> str | None:
-        """The Flyte that the agent says its tokens are for. Asked once: another Flyte would be another agent."""
-        if not self._flyte:
-            flyte = (self.identity() or {}).get("flyte")
-            self._flyte.append(flyte if isinstance(flyte, dict) else {})
-        named = self._flyte[0].get("endpoint")
-        if not isinstance(named, str) or not named:
+        """The Flyte that the agent says its tokens are for."""
+        flyte = self._introduction().get("flyte")
+        named = flyte.get("endpoint") if isinstance(flyte, dict) else None
+        if not isinstance(flyte, dict) or not isinstance(named, str) or not named:
             return None
-        match self._flyte[0].get("insecure"):
+        match flyte.get("insecure"):
             case True:
                 return "http://" + named.removeprefix("dns:///")
             case False:
@@ -95,12 +99,70 @@ class AgentProvider:
 
     def identity(self) -> dict[str, Any] | None:
         """What the agent knows of us, and of Flyte (`GET /identity`); `None` where there is no agent."""
-        if not self._is_configured():
-            return None
-        reply = self._ask(wire.get("/identity", dict(self._assertion()).get("client_assertion", "")))
+        return self._identity() if self._is_configured() else None
+
+    def _identity(self, within: float | None = None) -> dict[str, Any]:
+        shown = dict(self._assertion()).get("client_assertion", "")
+        reply = self._ask(wire.get("/identity", shown), within=within)
         if reply.status != 200:
             self._refused(reply)
         return Response(str(self.socket), reply.status, reply.headers, reply.body).json()
+
+    def _introduction(self, within: float | None = None) -> dict[str, Any]:
+        """What the agent says of itself in `identity`. Asked once: what serves another Flyte would be another agent."""
+        if not self._introduced:
+            self._introduced.append(self._identity(within))
+        return self._introduced[0]
+
+    def launcher(self, execution: str, *, within: float) -> str | None:
+        """
+        For whom `execution` (`project:domain:name`) has a grant, if the agent attests that we belong to it.
+
+        `None` where it does not, or there is no grant. Grants come and end, so this is asked each time, and of an agent
+        that attests no executions never. Raises as `fetch`; `within` is in seconds.
+        """
+        if _attested(self._introduction(within)) != execution:
+            return None
+        known = self._identity(within)
+        grant = known.get("grant")
+        subject = grant.get("subject") if isinstance(grant, dict) else None
+        return subject if _attested(known) == execution and isinstance(subject, str) and subject else None
+
+    def takes_children(self, *, within: float | None = None) -> bool:
+        """Whether it keeps grants, which can cover what an execution launches. Raises as `fetch`."""
+        return isinstance(self._introduction(within).get("children"), str)
+
+    def adopt(self, child: str, *, patience: float = ADOPTION) -> bool:
+        """
+        Let the grant of our execution cover `child` (`project:domain:name`), which it has launched.
+
+        `False` where there is nothing that could: the agent keeps no grants, or none for our execution. An agent that
+        cannot do it now is asked again, for `patience` seconds in all; the hub takes the same child twice. Raises
+        as `fetch`.
+        """
+        deadline, pause = time.monotonic() + patience, 0.2
+        while True:
+            try:
+                return self._adopted(child, deadline)
+            except ProviderUnavailable:
+                if deadline - time.monotonic() <= pause:
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
+            pause = min(pause * 2, 2.0)
+
+    def _adopted(self, child: str, deadline: float) -> bool:
+        if not self.takes_children(within=_left(deadline)):
+            return False
+        form = [("execution", child), *self._assertion()]
+        reply = self._ask(wire.post(CHILDREN, wire.form(form)), within=_left(deadline))
+        if reply.status == 200:
+            covered = Response(str(self.socket), reply.status, reply.headers, reply.body).json().get("execution")
+            if covered != child:
+                raise ProviderError(f"the agent at {self.socket} does not say that it covers {child}")
+            return True
+        if reply.status != 400 or _error(reply)[0] != "unauthorized_client":
+            self._refused(reply)
+        return False
 
     def page(self, path: str) -> tuple[int, str] | None:
         """The status and text of another page of the agent's, for people to look at; `None` where there is no agent."""
@@ -117,6 +179,8 @@ class AgentProvider:
             shown = trust.read(self.token_file, secret=False, limit=MAX_TOKEN).decode("ascii").strip()
         except FileNotFoundError:
             return []
+        except OSError as failed:
+            raise ProviderError(f"{self.token_file} cannot be read: {failed.strerror}") from None
         except UnicodeDecodeError:
             shown = ""
         if not shown.isprintable() or not shown or " " in shown:
@@ -132,28 +196,29 @@ class AgentProvider:
             )
         return (self.socket.parent if self.wait else self.socket).exists()
 
-    def _ask(self, request: bytes) -> wire.Reply:
-        with self._connect() as connection:
+    def _ask(self, request: bytes, *, within: float | None = None) -> wire.Reply:
+        """The answer, `within` seconds; where they are left out, after `wait` for the socket and `ANSWER_TIMEOUT`."""
+        latest = None if within is None else time.monotonic() + within
+        with self._connect(self.wait if within is None else min(self.wait, within)) as connection:
             self._check_server(connection)
-            deadline = time.monotonic() + ANSWER_TIMEOUT
+            patience = ANSWER_TIMEOUT if latest is None else min(_left(latest), ANSWER_TIMEOUT)
+            deadline = time.monotonic() + patience
             reader = wire.Reader()
             try:
                 connection.sendall(request)
                 while reader.reply is None:
-                    connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                    connection.settimeout(_left(deadline))
                     piece = connection.recv(65536)
                     reader.feed(piece) if piece else reader.end()
             except TimeoutError:
-                raise ProviderUnavailable(
-                    f"the agent at {self.socket} did not answer in {ANSWER_TIMEOUT:g} s"
-                ) from None
+                raise ProviderUnavailable(f"the agent at {self.socket} did not answer in {patience:.3g} s") from None
             except (wire.Broken, OSError) as broken:
                 raise ProviderUnavailable(f"the agent at {self.socket}: {broken}") from None
             return reader.reply
 
-    def _connect(self) -> Connection:
+    def _connect(self, wait: float) -> Connection:
         """A connection to the socket, waiting for it to appear. Back-off with jitter, so that a node's pods spread."""
-        deadline, pause = time.monotonic() + self.wait, 0.01
+        deadline, pause = time.monotonic() + wait, 0.01
         while True:
             connection = Connection(AF_UNIX, SOCK_STREAM)
             connection.settimeout(ANSWER_TIMEOUT)
@@ -166,7 +231,7 @@ class AgentProvider:
                     self._unusable(refused)
                 left = (deadline + busy) - time.monotonic()
                 if left <= 0:
-                    self._absent_too_long(refused)
+                    self._absent_too_long(refused, wait)
                 time.sleep(min(pause * random.uniform(0.5, 1.0), left))  # noqa: S311 - spreads load, hides nothing
                 pause = min(pause * 2, 0.5)
             else:
@@ -189,8 +254,8 @@ class AgentProvider:
             ) from None
         raise ProviderError(f"{self.socket} cannot be used: {refused.strerror}") from None
 
-    def _absent_too_long(self, refused: OSError) -> NoReturn:
-        waited = f" after {self.wait:g} s" if self.wait else ""
+    def _absent_too_long(self, refused: OSError, wait: float) -> NoReturn:
+        waited = f" after {wait:.3g} s" if wait else ""
         what = "nobody listens at" if refused.errno == errno.ECONNREFUSED else "there is no socket at"
         raise ProviderUnavailable(
             f"{what} {self.socket}{waited}", hint="is the agent of this machine running?"
@@ -198,19 +263,39 @@ class AgentProvider:
 
     def _refused(self, reply: wire.Reply) -> NoReturn:
         """The agent's own words are written for its callers, so they are passed on whole."""
-        try:
-            answer = json.loads(reply.body)
-            code, words = str(answer["error"]), str(answer.get("error_description", ""))
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        code, words = _error(reply)
+        if not code and reply.status == 503:  # it has too many connections to read what they want
+            raise ProviderUnavailable(f"the agent at {self.socket} is busy")
+        if not code:
             raise ProviderError(
                 f"{self.socket} answered {reply.status}, and not as an agent does", hint="is it an authagent's socket?"
-            ) from None
+            )
         message = f"the agent at {self.socket} answered {code}{f': {words[:300]}' if words else ''}"
         if reply.status in (429, 500, 502, 503, 504):
             raise ProviderUnavailable(message)
         if code == "unsupported_grant_type":
             raise ProviderError(message, hint="the agent is of another release")
         raise Denied(message, hint=_HINTS.get(code, ""))
+
+
+def _error(reply: wire.Reply) -> tuple[str, str]:
+    """`error` and `error_description` (RFC 6749 section 5.2); empty where the reply is of another kind."""
+    try:
+        answer = json.loads(reply.body)
+        return str(answer["error"]), str(answer.get("error_description", ""))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return "", ""
+
+
+def _attested(identity: dict[str, Any]) -> object:
+    """The execution of the pod that we are in, as the agent attests it; `None` where it does not."""
+    pod = identity.get("pod")
+    return pod.get("execution") if isinstance(pod, dict) else None
+
+
+def _left(deadline: float) -> float:
+    """Seconds until then, and a moment where it has passed: a socket takes zero for "do not wait at all"."""
+    return max(deadline - time.monotonic(), 0.001)
 
 
 def _sooner(credential: Credential) -> float | None:
@@ -230,7 +315,7 @@ _HINTS = {
     "unauthorized_client": "ask the operator for a rule that gives this",
     "invalid_client": (
         "no rule of the agent is for this user (uid), or for this pod; where the agent attests pods, mount a projected"
-        f" token at {wire.POD_TOKEN}, or name it by token_file"
+        f" token at {wire.POD_TOKEN}, or name it by AUTHAGENT_POD_TOKEN or token_file"
     ),
     "invalid_scope": "ask for the scopes that the rule gives",
     "invalid_target": "ask for the audience that the rule gives",
