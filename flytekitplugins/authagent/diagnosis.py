@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from flytekitplugins.authagent import config, default_order, discovery, flyte_config, wire
+from flytekitplugins.authagent import config, default_order, discovery, flyte_config, hub_client, wire
 from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Settings
 from flytekitplugins.authagent.context import from_environment
@@ -55,6 +55,7 @@ def diagnose(environ: Mapping[str, str], endpoint: str | None = None) -> Iterato
         return
     yield from _configuration(settings, flyte, environ)
     yield from _agent(settings)
+    yield from _hub(settings)
     if not settings.in_pod:
         yield from _keyring()
     asked = Asked(from_environment(environ), endpoint=endpoint, configured=flyte.admin.endpoint, interactive=False)
@@ -142,6 +143,37 @@ def _agent(settings: Settings) -> Iterator[Finding]:
         )
         return
     yield Finding("agent", "good", f"the agent at {path} answers")
+
+
+def _hub(settings: Settings) -> Iterator[Finding]:
+    """Whether it answers, with a certificate that is trusted; a person's token is not asked for."""
+    hub = settings.hub
+    if hub is None:
+        return
+    try:
+        said = hub_client.describe(hub.url, Door(timeout=5.0, ca_file=hub.ca_file))
+    except AuthAgentError as error:
+        yield _bad("hub", error)
+        return
+    if hub.audience and hub.audience != said.resource:
+        yield Finding(
+            "hub",
+            "bad",
+            f"the hub at {hub.url} takes tokens for the audience {said.resource!r}, and not for {hub.audience!r}",
+            "correct audience: under hub:, and check its url",
+        )
+        return
+    if hub.provider is None and hub.client_id is None:
+        yield Finding(
+            "hub",
+            "bad",
+            f"nothing says how to log in to the hub at {hub.url}",
+            "write client_id: or provider: under hub: in authagent.yaml, or set AUTHAGENT_HUB_TOKEN_FILE",
+        )
+        return
+    yield Finding(
+        "hub", "good", f"the hub at {hub.url} answers, and takes tokens of {said.issuer} for {said.resource!r}"
+    )
 
 
 def _keyring() -> Iterator[Finding]:

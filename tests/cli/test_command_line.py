@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import running_agent
 import running_provider
+import scripted_agent
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,44 @@ def test_from_the_agent_a_token_costs_no_import_but_sockets(agent: running_agent
     already = {line.rpartition("|")[2].strip() for line in bare.stderr.splitlines()}
     for heavy in ("json", "socket", "typing", "argparse", "flytekit", "pydantic", "re", "dataclasses"):
         assert heavy not in imported - already - {"runpy"}, heavy
+
+
+@pytest.mark.parametrize("option", [(), ("--endpoint", "flyte.example.com:443")], ids=["quickly", "the long way"])
+def test_the_pods_token_is_shown_from_where_the_environment_says(tmp_path: Path, option: tuple[str, ...]) -> None:
+    file = tmp_path / "pod-token"
+    file.write_text("a.b.c\n")
+    with tempfile.TemporaryDirectory(prefix="aa-") as directory:
+        path = Path(directory, "agent.sock")
+        with scripted_agent.answering(path, lambda: "abc", "flyte.example.com:443") as it:
+            it.identity["flyte"]["insecure"] = False
+            done = authagent("token", *option, AUTHAGENT_SOCKET=str(path), AUTHAGENT_POD_TOKEN=str(file))
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "abc\n", "")
+    [asked] = it.requests("/token")
+    assert asked.form == {
+        "grant_type": "client_credentials",
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        "client_assertion": "a.b.c",
+    }
+    assert it.counts().get("/identity", 0) == (1 if option else 0)  # what is quick does not ask who we are
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "says"),
+    [
+        ("relative", 2, "AUTHAGENT_POD_TOKEN cannot be 'relative'"),
+        ("/", 3, "/ cannot be read: Is a directory"),
+        ("/nowhere/token", 0, ""),
+    ],
+)
+def test_a_pods_token_that_cannot_be_shown_is_explained(
+    agent: running_agent.Agent, place: str, code: int, says: str
+) -> None:
+    done = authagent("token", AUTHAGENT_SOCKET=str(agent.socket), AUTHAGENT_POD_TOKEN=place)
+
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_token_for_another_flyte_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ COMMANDS = {
     "doctor": "find out what is wrong, and what to do about it",
     "serve": "run the auth agent",
     "policy": "say what the agent's rules mean, and whom they would give what",
+    "grant": "let an execution act for you, for a time",
+    "grants": "list the executions that may act for you",
+    "revoke": "end what you granted",
+    "run": "launch something that acts for you",
     "sandbox": "run an embedded Flyte, for demos and tests",
 }
 
@@ -52,7 +56,8 @@ def _run(name: str, rest: "list[str]") -> int:
     from importlib import import_module
     from os import environ
 
-    environ.setdefault("GRPC_VERBOSITY", "NONE")  # what went wrong is said by us
+    if name != "run":  # its command has the environment that it would have had
+        environ.setdefault("GRPC_VERBOSITY", "NONE")  # what went wrong is said by us
 
     from flytekitplugins.authagent.errors import AuthAgentError
 

@@ -27,8 +27,13 @@ def ends(credential: Credential, now: float, *, as_json: bool) -> Any:
     """When it ends: ISO 8601 for programs, and how soon for people."""
     if credential.expires_at is None:
         return None if as_json else "not known"
-    moment = datetime.fromtimestamp(credential.expires_at, timezone.utc).isoformat(timespec="seconds")
-    return moment if as_json else f"{moment} ({_span(credential.expires_at - now)})"
+    return until(credential.expires_at, now, as_json=as_json)
+
+
+def until(ends_at: float, now: float, *, as_json: bool) -> str:
+    """A moment, likewise."""
+    moment = datetime.fromtimestamp(ends_at, timezone.utc).isoformat(timespec="seconds")
+    return moment if as_json else f"{moment} ({_span(ends_at - now)})"
 
 
 def printable(text: str) -> str:
