@@ -1,4 +1,5 @@
-# make demo   the main job, on an embedded Flyte: tasks call it with credentials that came through the agent
+# make demo   the main job, on an embedded Flyte: tasks call it with credentials that came through the agent, and then
+#             for the people who launched them
 # make test   everything: lint, types, tests
 # make peers  real identity providers, a browser and a proxy, for the tests that need them (tests/identity/)
 #
@@ -16,6 +17,7 @@ PEERS  := .peers
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python demo/story.py
+	$(BIN)/python demo/delegation.py
 
 test: $(if $(filter 1,$(AUTHAGENT_REQUIRE_PEERS)),peers,without-peers) lint types unit
 

@@ -48,10 +48,10 @@ def main() -> int:
 
 
 @contextmanager
-def sandbox(directory: Path) -> Iterator[dict[str, Any]]:
-    """A sandbox of our own: what its ready file says, once everything in it answers."""
+def sandbox(directory: Path, *options: str) -> Iterator[dict[str, Any]]:
+    """A sandbox of our own with these `options`: what its ready file says, once everything in it answers."""
     ready = directory / "ready.json"
-    arguments = [sys.executable, "-m", "flytekitplugins.authagent", "sandbox", "--ready", str(ready)]
+    arguments = [sys.executable, "-m", "flytekitplugins.authagent", "sandbox", "--ready", str(ready), *options]
     with (directory / "sandbox.log").open("wb") as log:
         process = subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603 - our own program
     try:
