@@ -83,6 +83,17 @@ def test_whoever_launches_first_under_the_name_of_a_grant_gets_nothing(hub: Hub,
     assert hub.ask(world.pod_of(execution)).status == 400
 
 
+def test_looking_at_a_grant_does_not_make_anothers_execution_its_own(hub: Hub, world: World) -> None:
+    """`authagent run` looks at its grant all the time: that must not pass for the look before the first token."""
+    execution, alice = fresh(), world.token("alice")
+    grant = hub.deposit(alice, execution, launch="later").json()
+    pod = world.pod_of(execution)
+    world.admin.launch(execution, "mallory")
+    for _ in range(5):
+        assert hub.get(f"/grants/{grant['id']}", alice).json()["launched"] is False
+        assert hub.ask(pod).status == 400
+
+
 @pytest.mark.parametrize(
     ("case", "status", "error"),
     [

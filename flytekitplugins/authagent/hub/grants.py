@@ -122,9 +122,11 @@ class Grants:
         grant = self._store.get(grant_id)
         if grant is None or grant.subject != person.subject:
             raise not_found("you have no such grant")
-        if grant.status != "ended" and not grant.launched and self._look(grant.execution) is not None:
-            self._store.looked(grant.execution, next_look=self._now(), launched=True)
-            grant = self._store.get(grant_id) or grant
+        if grant.status != "ended" and not grant.launched:
+            seen = self._look(grant.execution)
+            if seen is not None and seen.principal == grant.subject:  # another's is ended by whoever follows it
+                self._store.looked(grant.execution, next_look=self._now(), launched=True)
+                grant = self._store.get(grant_id) or grant
         return grant
 
     def revoke(self, person: Person, *, grant_id: str | None, execution: str | None) -> Grant:
