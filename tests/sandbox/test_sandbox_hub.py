@@ -10,14 +10,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import yaml
+from flyteidl.admin import common_pb2
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 from running_control_plane import Stubs
-from running_provider import Running, basic, running, send
-from templates import PROJECT, ran, register, script
+from running_provider import FORM, Running, basic, running, send
+from templates import PROJECT, ended, launched, ran, register, script
 from test_sandbox_run import SANDBOX, get_version, left_behind, started
 
 from flytekitplugins.authagent.agent.file import AgentFile
@@ -135,14 +137,7 @@ def test_on_behalf_of_somebody_the_provider_believes_the_hub(tmp_path, user, gra
     with running("external", trusted=hub.trusted()) as it:
         upstream = hub.configuration(it.issuer, Cluster(), "127.0.0.1:1")["upstreams"]["people"]
         key = RSAKey.import_key(Path(upstream["assertion_key_file"]).read_bytes())
-        now = int(time.time())
-        claims = {
-            "iss": upstream["assertion_issuer"],
-            "sub": user,
-            "aud": it.issuer.issuer,
-            "iat": now,
-            "exp": now + 60,
-        }
+        claims = {"iss": upstream["assertion_issuer"], "sub": user, "aud": it.issuer.issuer, "exp": time.time() + 60}
         signed = jwt.encode({"alg": "RS256", "kid": upstream["assertion_key_id"]}, claims, key)
         grant_type, name, more = BY_ASSERTION[grant]
         form = {"grant_type": grant_type, name: signed, "audience": PUBLIC_URL, "scope": "all", **more}
@@ -151,10 +146,10 @@ def test_on_behalf_of_somebody_the_provider_believes_the_hub(tmp_path, user, gra
 
         if user == "nobody":
             assert by_the_hub.status == 400
-        else:
-            claims = it.read(by_the_hub.json()["access_token"]).claims
-            assert (claims["sub"], claims["client_id"], claims["aud"]) == (user, "hub", PUBLIC_URL)
-        assert it.ask({**form, "client_id": "hub"}).status == 401  # the word alone is not enough
+            return
+        claims = it.read(by_the_hub.json()["access_token"]).claims
+        assert (claims["sub"], claims["client_id"], claims["aud"]) == (user, "hub", PUBLIC_URL)
+        assert it.ask({**form, "client_id": "hub"}).status == 401  # its word alone is not enough
 
 
 @pytest.mark.parametrize("consent", ["exchange", "page"])
@@ -181,7 +176,7 @@ def stubs_of(sandbox: Sandbox, user: str) -> Stubs:
     return Stubs(sandbox.control_plane.endpoint, {"authorization": f"Bearer {token}"})
 
 
-def test_the_hub_answers_people_and_asks_nobody_yet(sandbox: Sandbox):
+def test_the_hub_says_whose_tokens_it_takes(sandbox: Sandbox):
     assert send("GET", f"{sandbox.hub.url}/livez").status == 200
     document = send("GET", f"{sandbox.hub.url}/.well-known/oauth-protected-resource").json()
     assert document["resource"] == HUB_AUDIENCE
@@ -259,3 +254,71 @@ def test_the_command_is_told_where_the_hub_is_and_gets_nobodys_token():
     assert hub.startswith("http://127.0.0.1:")
     assert hub in done.stderr
     assert others == [None, None]
+
+
+# What comes of it
+
+ASKS = """
+import http.client, socket, urllib.parse
+
+class Hub(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(os.environ["AUTHAGENT_SOCKET"])
+
+form = {
+    "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+    "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+    "client_assertion": open(os.environ["AUTHAGENT_POD_TOKEN"]).read(),
+}
+hub = Hub("localhost")
+hub.request("POST", "/token", urllib.parse.urlencode(form), {"Content-Type": "application/x-www-form-urlencoded"})
+answer = hub.getresponse()
+(outputs.parent / "told").write_text(f"{answer.status} {answer.read().decode()}")
+"""
+"""A task that asks for a token with nothing but what every task has."""
+
+
+def told(sandbox: Sandbox, stubs: Stubs, execution_id: Any) -> tuple[int, dict[str, Any]]:
+    """What the hub told the only attempt of an execution."""
+    ended(stubs, execution_id)
+    (place,) = (sandbox.directory / "flyte" / "executions" / execution_id.name).iterdir()
+    status, _, body = (place / "told").read_text().partition(" ")
+    return int(status), json.loads(body)
+
+
+def consent(sandbox: Sandbox, user: str, execution_id: Any) -> Any:
+    """Somebody agrees that an execution may act for them."""
+    shown = (sandbox.directory / f"{user}.hub-token").read_text()
+    named = f"{execution_id.project}:{execution_id.domain}:{execution_id.name}"
+    return send(
+        "POST",
+        f"{sandbox.hub.url}/grants",
+        urlencode({"execution": named, "expires_in": "600"}),
+        {"Content-Type": FORM, "Authorization": f"Bearer {shown}"},
+    )
+
+
+def test_a_task_speaks_for_who_consented_and_nobody_in_borrowed_labels_does(sandbox: Sandbox):
+    if sandbox.hub.consent == "page":
+        pytest.skip("consent on a page is the hub's own affair")
+    of_alice, of_mallory = stubs_of(sandbox, "alice"), stubs_of(sandbox, "mallory")
+    register(of_alice, script("asks", ASKS))
+    sandbox.counts.reset()
+
+    victim = launched(of_alice, "asks")
+    granted = consent(sandbox, "alice", victim)
+    labels = common_pb2.Labels(values={"execution-id": victim.name, "execution-identity": "alice"})
+    forger = launched(of_mallory, "asks", labels=labels)
+    stolen = consent(sandbox, "mallory", victim)
+
+    assert (granted.status, granted.json()["status"]) == (201, "active")
+    assert stolen.status in (403, 409)
+    status, answer = told(sandbox, of_alice, victim)
+    claims = jwt.decode(answer["access_token"], sandbox.issuer.keys()).claims
+    assert (status, claims["sub"], claims["client_id"], claims["aud"]) == (200, "alice", "hub", PUBLIC_URL)
+    status, answer = told(sandbox, of_mallory, forger)
+    assert (status, "access_token" in answer) == (400, False)
+    counted = sandbox.counts.snapshot()
+    expected = {"exchange": {"exchanges": {"hub": 1}}, "on_behalf_of": {"assertions": {"hub": 1}}}
+    assert {name: counted[name] for name in expected[sandbox.hub.consent]} == expected[sandbox.hub.consent]

@@ -37,13 +37,13 @@ class HubProcess(DaemonProcess):
     def __init__(self, directory: Path, consent: str) -> None:
         super().__init__("hub", directory)
         self.url = f"http://127.0.0.1:{_free_port()}"
-        self._consent = consent
+        self.consent = consent
         self._seal = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
         self._key = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"}, auto_kid=True)
 
     def trusted(self) -> list[TrustedIssuer]:
         """Whom the provider must trust for it: the hub itself where it says on whose behalf it asks, else nobody."""
-        if self._consent != ON_BEHALF_OF:
+        if self.consent != ON_BEHALF_OF:
             return []
         public = KeySet([RSAKey.import_key(self._key.as_dict(private=False))])
         return [TrustedIssuer(self.url, lambda: public, {user: user for user in USERS})]
@@ -92,8 +92,8 @@ class HubProcess(DaemonProcess):
 
     def _people(self, issuer: Issuer) -> dict[str, Any]:
         """The upstream whose tokens speak for people."""
-        upstream = {"kind": "grant", "consent": self._consent, **self._client(issuer, client.HUB)}
-        if self._consent == ON_BEHALF_OF:
+        upstream = {"kind": "grant", "consent": self.consent, **self._client(issuer, client.HUB)}
+        if self.consent == ON_BEHALF_OF:
             upstream |= {
                 "assertion_key_file": self._file("hub.pem", self._key.as_pem(private=True).decode()),
                 "assertion_issuer": self.url,
