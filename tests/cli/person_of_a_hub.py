@@ -49,6 +49,12 @@ print("launched", flush=True)
 sys.exit(int(arguments[-1]) if arguments and arguments[-1].isdigit() else 0)
 """
 
+TAKE_THE_TERMINAL = """\
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
 
 @dataclass
 class Person:
@@ -116,8 +122,7 @@ class Person:
         leader, follower = pty.openpty()
         command: list[Any] = self._command(arguments)
         if controlling:
-            take = "import fcntl, os, sys, termios as t; fcntl.ioctl(0, t.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-            command = [sys.executable, "-c", take, *command]
+            command = [sys.executable, "-c", TAKE_THE_TERMINAL, *command]
         process = subprocess.Popen(
             command,
             env=self.environ | environ,

@@ -30,6 +30,28 @@ rules:
     narrow: {labels: {team: red}, execution_identity: alice}
     give: {upstream: flyte, scopes: [all], max_lifetime: 15m}
 """
+HUB = """
+listen: http://127.0.0.1:8443
+audit: /var/log/authagent/audit.jsonl
+attestor: kubernetes
+flyte: {endpoint: "dns:///flyte.example.com"}
+hub:
+  url: https://hub.example.com
+  people: {issuer: "https://idp.example.com", audience: authagent-hub}
+  store: memory
+  keys_env: KEYS
+  ask_flyte_as: service
+upstreams:
+  service: {kind: client_credentials, issuer: "https://idp.example.com", client_id: s, client_secret_file: /s, scopes: [all]}
+  people: {kind: grant, consent: page, issuer: "https://idp.example.com", client_id: h, client_secret_file: /h, scopes: [all]}
+rules:
+  - {name: asked, who: {namespace: a}, give: {upstream: people, scopes: [all], max_lifetime: 15m, when: asked, principal: "a*", wait: 2s}}
+  - {name: after, who: {namespace: a}, give: {upstream: service, max_lifetime: 15m}}
+  - name: either
+    who: {namespace: b}
+    give: {upstream: people, scopes: [all], max_lifetime: 15m, scheduled: refuse, otherwise: {upstream: service, scopes: [all]}}
+  - {name: long, who: {namespace: c}, give: {upstream: people, scheduled: refuse}}
+"""  # noqa: E501 - one rule a line
 
 
 def written(tmp_path: Path, content: str = FILE) -> str:
@@ -110,3 +132,85 @@ def test_names_with_control_characters_do_not_reach_the_terminal(tmp_path: Path)
     done = authagent("policy", "check", written(tmp_path, FILE.replace("name: nightly", 'name: "night\\e[2Jly"')))
 
     assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_check_says_what_rules_give_by_consent_and_what_without(tmp_path: Path) -> None:
+    done = authagent("policy", "check", written(tmp_path, HUB))
+
+    assert done.returncode == 0
+    by = "by the consent for the execution"
+    assert [line.partition(": gives ")[2] for line in done.stdout.splitlines()] == [
+        "from people, scopes all, by the consent of a* for the execution, at most 900 s; "
+        "only to tasks that ask for a person; without it nothing, after 2 s",
+        "from service, scopes of the upstream, at most 900 s",
+        f"from people, scopes all, {by}, at most 900 s; without it from service, scopes all, but nothing, after 10 s, "
+        "to tasks that ask for a person; and nothing to scheduled executions",
+        f"from people, scopes of the upstream, {by}; without it nothing, after 10 s",
+    ]
+
+
+def test_check_notes_what_may_be_a_mistake_about_grants_and_nothing_else(tmp_path: Path) -> None:
+    done = authagent("policy", "check", written(tmp_path, HUB))
+
+    notes = done.stderr.splitlines()
+    for number, words in enumerate(
+        (
+            "'either' gives the tokens of 'service' wherever nobody has consented",
+            "'either' has no max_lifetime in otherwise",
+            "'long' has no max_lifetime, so its tokens live as long as the provider lets them, past the end of a grant",
+            "'long' has scheduled: refuse",
+            "people: names no clients",
+            "the store is memory",
+        )
+    ):
+        assert words in notes[number]
+    assert len(notes) == 6  # `after` may decide, and `service` asks Flyte
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("namespace=a",), 0, "given: by the rule 'after'"),
+        (("namespace=a", "--requested-subject", "alice"), 0, "given: by the rule 'asked', if alice has consented"),
+        (("namespace=a", "--requested-subject", "bob"), 4, "refused: unauthorized_client"),
+        (("namespace=b",), 0, "given: by the rule 'either', of 'people' with consent, else of 'service'"),
+        (("namespace=b", "--requested-subject", "bob"), 0, "given: by the rule 'either', if bob has consented"),
+        (("namespace=c",), 0, "given: by the rule 'long', if whoever launched it has consented"),
+    ],
+)
+def test_a_person_who_is_asked_for_is_judged_as_the_server_does(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    done = authagent("policy", "explain", "--config", written(tmp_path, HUB), "--as", *arguments)
+
+    assert done.returncode == code, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(says)
+
+
+def test_json_says_that_consent_is_needed(tmp_path: Path) -> None:
+    file = written(tmp_path, HUB)
+    needs = [
+        json.loads(authagent("policy", "explain", "--config", file, "--json", "--as", f"namespace={name}").stdout)
+        for name in "abc"
+    ]
+    assert [content["needs_consent"] for content in needs] == [False, True, True]
+
+
+def test_the_rules_of_a_node_say_that_its_hub_decides(tmp_path: Path) -> None:
+    node = """
+socket: /run/authagent/agent.sock
+attestor: kubernetes
+upstreams: {hub: {kind: hub, url: "https://hub.example.com"}}
+rules: [{name: all, who: {namespace: "*"}, give: {upstream: hub, scopes: [all], max_lifetime: 15m}}]
+"""
+    done = authagent("policy", "check", written(tmp_path, node))
+    assert done.stdout.endswith("by the consent for the execution, at most 900 s; the hub decides by its own rules\n")
+
+
+def test_serve_check_says_what_hub_it_would_be(tmp_path: Path) -> None:
+    done = authagent("serve", "--check", "--config", written(tmp_path, HUB))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(
+        "4 rules, 2 upstreams, listen http://127.0.0.1:8443, "
+        "hub https://hub.example.com (consent: page, for people of https://idp.example.com)\n"
+    )
