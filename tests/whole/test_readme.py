@@ -93,7 +93,8 @@ def test_the_commands_for_a_laptop_work_one_after_the_other(tmp_path: Path) -> N
 
 def test_every_other_command_is_one_that_another_test_or_the_gate_runs() -> None:
     others = {c for c in COMMANDS if not c.startswith("authagent sandbox -- ") and not c.endswith("--help")}
-    assert others - set(LAPTOP) == {"make demo", "make test", "pip install 'flytekitplugins-authagent[all]'"}
+    told = "authagent run -- pyflyte run --remote examples/acts_for_you.py main"  # by demo/delegation.py
+    assert others - set(LAPTOP) == {"make demo", "make test", told, "pip install 'flytekitplugins-authagent[all]'"}
     makefile = (PROJECT / "Makefile").read_text()
     for target in ("demo", "test", "lint", "bench"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
