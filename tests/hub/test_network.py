@@ -178,10 +178,15 @@ def test_its_numbers_are_for_the_socket_and_name_nobody(hub: Hub, world: World) 
     execution = fresh()
     hub.granted("alice", execution)
     hub.ask(world.pod_of(execution))
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(hub.socket))
-        connection.sendall(request("GET", "/metrics"))
-        text = reply(read_all(connection)).body.decode()
+
+    def numbers() -> str:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(hub.socket))
+            connection.sendall(request("GET", "/metrics"))
+            return reply(read_all(connection)).body.decode()
+
+    wait_for(lambda: 'authagent_hub_stored{outcome="active"}' in numbers())  # it is counted now and then
+    text = numbers()
     assert 'authagent_hub_people_total{outcome="deposited"}' in text
     assert 'authagent_hub_delegations_total{outcome="given"}' in text
     assert "alice" not in text

@@ -106,6 +106,9 @@ def test_a_grant_waits_for_its_consent_becomes_active_once_and_ends_once(store: 
     assert store.pending(grant.id) == (grant, Secret("consent"))
     assert store.amend(grant.id, Secret("another"))
     assert store.pending(grant.id) == (grant, Secret("another"))
+    assert not store.amend(grant.id, Secret("third"), instead_of=Secret("consent"))
+    assert store.amend(grant.id, Secret("third"), instead_of=Secret("another"))
+    assert store.pending(grant.id) == (grant, Secret("third"))
 
     now_active = replace(grant, status="active")
     assert store.activate(grant.id, TOKENS) == now_active
@@ -365,7 +368,8 @@ def test_children_that_come_and_go_while_grants_end_never_lock_each_other_out(st
     def live(n: int) -> None:
         root = f"p:d:r{n % 3}"
         try:
-            grant = active(store, root)
+            grant = deposited(store, root, pending=Secret("consent"))
+            store.activate(grant.id, TOKENS)  # unless another thread has ended it already
         except Taken as taken:
             grant = taken.grant
         store.adopt(f"{root}c{n}", root)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sized
-from typing import Any
+from typing import Any, NamedTuple
 
 from flytekitplugins.authagent.agent.attestor import Attestor
 from flytekitplugins.authagent.agent.mint import Mint
+
+
+class Beside(NamedTuple):
+    """Numbers by metric and outcome: what only grows, and how things stand."""
+
+    counters: dict[str, dict[str, float]]
+    gauges: dict[str, dict[str, float]]
 
 
 class Metrics:
@@ -27,8 +34,8 @@ class Metrics:
         self.waited = 0
         self.expires_at: dict[str, float] = {}
         self.started = time.time()
-        self.beside: list[Callable[[], dict[str, dict[str, float]]]] = []
-        """What others of the process count: numbers by metric and outcome, asked for when somebody looks."""
+        self.beside: list[Callable[[], Beside]] = []
+        """What others of the process count, asked for when somebody looks."""
 
     def text(self, attestor: Attestor, *, ready: bool) -> bytes:
         """All of them, one family after the other."""
@@ -52,12 +59,11 @@ class Metrics:
         yield _gauge("ready", "Whether it can write its audit file and attest callers", {"": int(ready)})
         yield _gauge("sources", "Different tokens that are kept or being fetched", {"": len(mint)})
         yield _gauge("connections", "Connections that are open", {"": len(self._connections)})
-        for counted in self.beside:
-            for name, values in counted().items():
-                make = _gauge if "" in values else _counter
-                yield make(
-                    f"hub_{name}", f"Of the hub: {name.replace('_', ' ')}", values, None if "" in values else "outcome"
-                )
+        for beside in [counted() for counted in self.beside]:
+            for make, families in ((_counter, beside.counters), (_gauge, beside.gauges)):
+                for name, values in families.items():
+                    what = f"Of the hub: {name.replace('_', ' ')}"
+                    yield make(f"hub_{name}", what, values, None if "" in values else "outcome")
         yield _gauge("start_time_seconds", "When it started, in seconds since the epoch", {"": self.started})
 
 

@@ -128,7 +128,7 @@ class Database:
             raise
         except exc.TimeoutError:
             raise ProviderUnavailable(
-                "no connection to the store's database was free in time", hint="raise hub.pool, or add a replica"
+                "no connection to the store's database was free in time", hint="try again, or add a replica"
             ) from None
         except exc.DBAPIError as failed:
             raise self._meaning(failed, at_start=at_start) from None

@@ -17,6 +17,7 @@ from flytekitplugins.authagent.agent.connection import Connection
 from flytekitplugins.authagent.agent.connections import Connections
 from flytekitplugins.authagent.agent.file import AgentFile
 from flytekitplugins.authagent.agent.hub_settings import HubSettings
+from flytekitplugins.authagent.agent.metrics import Beside
 from flytekitplugins.authagent.agent.mint import Mint
 from flytekitplugins.authagent.agent.rule import Give, Rule, Who
 from flytekitplugins.authagent.agent.server import Server
@@ -229,17 +230,22 @@ class Hub:
             return f"the database: {self._watch.trouble}"
         return f"people: {self._people.trouble}" if self._people.trouble else ""
 
-    def _counted(self) -> dict[str, dict[str, float]]:
+    def _counted(self) -> Beside:
         """The numbers of the hub, by metric and label."""
         routes = self._routes.counts if self._routes else {}
-        return {
-            "people": dict(routes),
-            "delegations": dict(self._delegate.counts),
-            "grant_mints": dict(self._custody.counts),
-            "grants_watched": dict(self._watch.counts),
-            "unsaved_rotations": {"": self._custody.unsaved},
-            "network_connections": {"": len(self._connections)},
-        }
+        return Beside(
+            {
+                "people": dict(routes),
+                "delegations": dict(self._delegate.counts),
+                "grant_mints": dict(self._custody.counts),
+                "grants_watched": dict(self._watch.counts),
+            },
+            {
+                "stored": dict(self._watch.stored),
+                "unsaved_rotations": {"": self._custody.unsaved},
+                "network_connections": {"": len(self._connections)},
+            },
+        )
 
 
 def _made(file: AgentFile) -> Made:

@@ -137,11 +137,24 @@ class Store:
         row = self._first(sql.CONSENT, grant=id, moment=self._now())
         return (_known(row), self._seal.open(row[-1], what=_CONSENT, row=id)) if row else None
 
-    def amend(self, id: str, pending: Secret) -> bool:
-        """Put `pending` in the place of the consent; whether the grant still waits for it."""
-        seal = self._seal
-        values = {"sealed_consent": seal.seal(pending, what=_CONSENT, row=id), "key": seal.first}
-        return bool(self._change(sql.AMEND, grant=id, moment=self._now(), **values))
+    def amend(self, id: str, pending: Secret, *, instead_of: Secret | None = None) -> bool:
+        """
+        Put `pending` in the place of the consent; whether the grant still waits for it.
+
+        With `instead_of` only if that is the consent still: of all who saw it, one succeeds.
+        """
+        seal, only = self._seal, {"grant": id, "moment": self._now()}
+        values = only | {"sealed_consent": seal.seal(pending, what=_CONSENT, row=id), "key": seal.first}
+
+        def work(connection: Connection) -> bool:
+            connection.execute(sql.LOCK_SEALED, {"grant": id})  # first: what is looked at next is as it is then
+            if instead_of is not None:
+                row = connection.execute(sql.CONSENT, only).first()
+                if row is None or self._seal.open(row[-1], what=_CONSENT, row=id) != instead_of:
+                    return False
+            return bool(connection.execute(sql.AMEND, values).rowcount)
+
+        return self._database.write(work)
 
     def extend(self, id: str, expires_at: float) -> Grant | None:
         """Let a live grant last until `expires_at`, if that is later; `None` where it is not live."""

@@ -46,6 +46,12 @@ REFUSED_RETRY = 300.0
 
 RESEAL_EVERY = 10.0
 
+COUNT_EVERY = 60.0
+"""Seconds between two counts of what is stored, and two purges: both read much."""
+
+REMEMBERED = 30 * 24 * 3600.0
+"""Seconds for which a grant that has ended is kept; the audit file remembers it for longer."""
+
 Written = Callable[[dict[str, Any]], bool]
 """Writes an audit record, and says whether it could."""
 
@@ -71,8 +77,9 @@ class Watch:
         self._tries: Counter[str] = Counter()
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._resealed = float("-inf")
+        self._resealed = self._tidied = float("-inf")
         self.counts: Counter[str] = Counter()
+        self.stored: dict[str, int] = {}
         self.trouble = ""
 
     def start(self) -> None:
@@ -99,7 +106,7 @@ class Watch:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), EVERY)
             self._woken.clear()
-            for step in (self._save, self._expire, self._follow, self._revoke, self._reseal):
+            for step in (self._save, self._expire, self._follow, self._revoke, self._reseal, self._tidy):
                 try:
                     await step()
                     if step == self._expire:
@@ -202,6 +209,13 @@ class Watch:
             self.counts["resealed"] += count
             if not count:
                 self._resealed = self._now()
+
+    async def _tidy(self) -> None:
+        if self._now() > self._tidied + COUNT_EVERY:
+            self._tidied = self._now()
+            while await self._in(partial(self._store.purge, self._now() - REMEMBERED, AT_ONCE * 8)) == AT_ONCE * 8:
+                self.counts["purges"] += 1
+            self.stored = await self._in(self._store.counts)
 
     async def _in(self, work: Callable[[], Found]) -> Found:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
