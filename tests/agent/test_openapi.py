@@ -2,66 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import socket
-from pathlib import Path
-from typing import Any
 
-import jsonschema
 import openapi_spec_validator
 import pytest
 import running_agent
-import yaml
-from referencing import Registry, Resource
-from referencing.jsonschema import DRAFT202012
+from documented import Documented
 from running_agent import Agent, read_all, reply, request
 from running_provider import Reply, Running
 from second_user import SecondUser
 
 from flytekitplugins.authagent.agent.asked import PARAMETERS
 
-FILE = Path(__file__).parent.parent.parent / "docs" / "openapi.yaml"
-DOCUMENT: dict[str, Any] = yaml.safe_load(FILE.read_text())
-REGISTRY: Any = Registry().with_resource("urn:openapi", Resource(DOCUMENT, DRAFT202012))
+DOCUMENT = Documented("openapi.yaml")
 TOKEN = b"grant_type=client_credentials"
-
-
-def part(node: dict[str, Any]) -> dict[str, Any]:
-    """The node itself, or the named one that it refers to."""
-    found: Any = node
-    if "$ref" in node:
-        found = DOCUMENT
-        for name in node["$ref"].removeprefix("#/").split("/"):
-            found = found[name]
-    return dict(found)
 
 
 def check(path: str, answer: Reply) -> tuple[str, int]:
     """Hold `answer` against what is documented for its path and status."""
-    (operation,) = DOCUMENT["paths"][path].values()
-    documented = part(operation["responses"][str(answer.status)])
-    for name, header in documented.get("headers", {}).items():
-        described, found = part(header), answer.headers.get(name.lower())
-        assert found is not None or not described.get("required"), name
-        if found is not None:
-            validate(found, described["schema"])
-    kind = answer.headers["content-type"].partition(";")[0]
-    body: Any = json.loads(answer.body) if kind == "application/json" else answer.body.decode()
-    validate(body, documented["content"][kind]["schema"])
-    return path, answer.status
-
-
-def validate(value: Any, schema: dict[str, Any]) -> None:
-    local = json.loads(json.dumps(schema).replace('"#/', '"urn:openapi#/'))
-    jsonschema.Draft202012Validator(local, registry=REGISTRY).validate(value)
+    return DOCUMENT.check(path, answer)[1:]
 
 
 def test_it_is_a_good_document() -> None:
-    openapi_spec_validator.validate(DOCUMENT)
+    openapi_spec_validator.validate(DOCUMENT.content)
 
 
 def test_it_has_the_parameters_that_are_understood(agent: Agent) -> None:
-    documented = DOCUMENT["components"]["schemas"]["TokenRequest"]["properties"]
+    documented = DOCUMENT.content["components"]["schemas"]["TokenRequest"]["properties"]
     listed = agent.get("/.well-known/oauth-authorization-server").json()["token_request_parameters_supported"]
     assert set(documented) == set(PARAMETERS) == set(listed)
 
@@ -76,10 +43,10 @@ def test_every_answer_is_documented_and_every_documented_answer_is_given(provide
     """Each path and status of the document, but one that needs 33 pending exchanges: test_exchange.py has that one."""
     port = free_port()
     with running_agent.running(provider, health=f"127.0.0.1:{port}") as agent:
-        seen = {check(path, agent.get(path)) for path in DOCUMENT["paths"] if path != "/token"}
+        seen = {check(path, agent.get(path)) for path in DOCUMENT.content["paths"] if path != "/token"}
         seen |= {check("/token", agent.ask(fields)) for fields in ({}, {"scope": "root"}, {"client_secret": "x"})}
         seen.add(check("/token", agent.post(TOKEN, {"Content-Type": "text/plain"})))
-        seen |= {check(path, reply(agent.say(request("DELETE", path)))) for path in DOCUMENT["paths"]}
+        seen |= {check(path, reply(agent.say(request("DELETE", path)))) for path in DOCUMENT.content["paths"]}
         seen.add(check("/token", agent.post(b"grant_type=" + b"x" * 70000)))
         seen.add(check("/token", agent.post(TOKEN, {f"X-{n}": "y" for n in range(80)})))
         seen.add(check("/token", sent_too_slowly(agent)))
@@ -94,12 +61,7 @@ def test_every_answer_is_documented_and_every_documented_answer_is_given(provide
         seen |= {check("/token", agent.ask()), check("/identity", agent.get("/identity"))}
 
     pods, others = {("/token", 429), ("/identity", 429), ("/identity", 503)}, {("/metrics", 403)}
-    documented = {
-        (path, int(status))
-        for path, operations in DOCUMENT["paths"].items()
-        for operation in operations.values()
-        for status in operation["responses"]
-    }
+    documented = {(path, status) for _, path, status in DOCUMENT.answers}
     assert documented - pods - others == seen
 
 

@@ -88,7 +88,7 @@ class Hub:
         self.world, self.directory, self.content = world, directory, content
         self.url = str(content["listen"])
         self.file, self.log = directory / "agent.yaml", directory / "hub.log"
-        self.audit, self.socket = directory / "audit.jsonl", Path(content["socket"])
+        self.audit, self.socket = directory / "audit.jsonl", Path(content.get("socket", directory / "none"))
         self.environ = {**os.environ, **environ}
         self.context: ssl.SSLContext | None = None
         self.write(content)

@@ -216,6 +216,15 @@ def test_a_new_configuration_is_adopted_as_a_whole_or_not_at_all(world: World) -
         assert json.loads(hub.audit.read_text().splitlines()[-1])["outcome"] == "given"
 
 
+@pytest.mark.parametrize(("key", "value"), [("url", "https://hub.example.com"), ("store", "memory")])
+def test_what_people_and_pages_rely_on_needs_a_restart(world: World, key: str, value: str) -> None:
+    with running_hub.running(world) as hub:
+        hub.write(hub.content | {"hub": hub.content["hub"] | {key: value, "longest": "2h"}})
+        hub.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: f"hub: {key}: cannot change while the hub runs" in hub.log.read_text())
+        hub.granted("alice", fresh(), expires_in="7201")  # nothing else has changed either
+
+
 def test_a_wrong_key_is_a_clear_error_at_the_start(world: World) -> None:
     with running_hub.running(world) as hub:
         hub.granted("alice", fresh())

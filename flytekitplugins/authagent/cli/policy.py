@@ -14,7 +14,8 @@ from flytekitplugins.authagent.agent.asked import Asked
 from flytekitplugins.authagent.agent.file import AgentFile
 from flytekitplugins.authagent.agent.peer import Peer
 from flytekitplugins.authagent.agent.refusal import Refusal
-from flytekitplugins.authagent.agent.rule import IDENTITY_KINDS, Narrow, Rule
+from flytekitplugins.authagent.agent.rule import IDENTITY_KINDS, Narrow, Rule, Tokens
+from flytekitplugins.authagent.agent.upstream import GrantSpec
 from flytekitplugins.authagent.agent.workload import Pod, Workload
 from flytekitplugins.authagent.cli.shown import printable
 from flytekitplugins.authagent.errors import ConfigError, Denied
@@ -38,7 +39,7 @@ def run(arguments: list[str]) -> int:
 def _check(path: Path) -> int:
     file = daemon.load(path)
     for number, rule in enumerate(file.rules, 1):
-        sys.stdout.write(f"{number}. {printable(rule.name)}: {_who(rule)}{_narrowed(rule)}: {_gives(rule)}\n")
+        sys.stdout.write(f"{number}. {printable(rule.name)}: {_who(rule)}{_narrowed(rule)}: {_gives(rule, file)}\n")
     for note in _notes(file):
         sys.stderr.write(f"note: {printable(note)}\n")
     return 0
@@ -48,33 +49,73 @@ def _notes(file: AgentFile) -> Iterator[str]:
     """What is no error and may be a mistake."""
     for index, rule in enumerate(file.rules):
         for earlier in file.rules[:index]:
-            if earlier.who == rule.who and earlier.narrow in (Narrow(), rule.narrow):
+            always = earlier.give.when == "always" or rule.give.when == "asked"
+            if always and earlier.who == rule.who and earlier.narrow in (Narrow(), rule.narrow):
                 yield f"the rule {rule.name!r} never decides: {earlier.name!r} comes before it"
                 break
         if rule.give.max_lifetime is None:
-            yield f"the rule {rule.name!r} has no max_lifetime, so its tokens live as long as the provider lets them"
-    for name in sorted(set(file.upstreams) - {rule.give.upstream for rule in file.rules}):
+            yield (
+                f"the rule {rule.name!r} has no max_lifetime, so its tokens live as long as the provider lets them"
+                + (", past the end of a grant" if rule.give.upstream in file.delegating else "")
+            )
+        yield from _notes_on_grants(rule)
+    used = {rule.give.upstream for rule in file.rules}
+    used |= {rule.give.otherwise.upstream for rule in file.rules if rule.give.otherwise}
+    used |= {file.hub.ask_flyte_as} if file.hub else set()
+    for name in sorted(set(file.upstreams) - used):
         yield f"no rule gives from the upstream {name!r}"
+    yield from _notes_on_the_hub(file)
     if file.audit is None:
         yield "nothing is written down, for there is no audit:"
+
+
+def _notes_on_grants(rule: Rule) -> Iterator[str]:
+    other = rule.give.otherwise
+    if other is None:
+        if rule.give.scheduled == "refuse":
+            yield f"the rule {rule.name!r} has scheduled: refuse, and gives nothing without a person anyway"
+        return
+    yield (
+        f"the rule {rule.name!r} gives the tokens of {other.upstream!r} wherever nobody has consented, "
+        "unless the task asks for a person"
+    )
+    if other.max_lifetime is None:
+        yield f"the rule {rule.name!r} has no max_lifetime in otherwise, which is not that of the rule"
+
+
+def _notes_on_the_hub(file: AgentFile) -> Iterator[str]:
+    hub = file.hub
+    if hub is None:
+        return
+    if not hub.people.clients:
+        yield (
+            f"people: names no clients, so whoever can get a token for {hub.people.audience!r} passes for a person, "
+            "a service with its own token, too"
+        )
+    if hub.store == "memory":
+        yield "the store is memory: when the hub ends, all grants are gone, and what was kept of them is not revoked"
 
 
 def _explain(file: AgentFile, workload: Workload, asked: Asked, *, as_json: bool) -> int:
     considered = [(rule, policy.differences(rule, workload, asked)) for rule in file.rules]
     decided, refusal = None, None
     try:
-        decided = policy.decide(file.rules, workload, asked)
+        decided = policy.decide(file.rules, workload, asked, file.delegating)
     except Refusal as refused:
         refusal = refused
     if as_json:
-        _print_json(considered, decided, refusal)
+        _print_json(file, considered, decided, refusal)
     else:
-        _print_lines(considered, decided, refusal)
+        _print_lines(file, considered, decided, refusal, asked)
     return 0 if refusal is None else Denied.exit_code
 
 
 def _print_lines(
-    considered: Sequence[tuple[Rule, list[policy.Difference]]], decided: Rule | None, refusal: Refusal | None
+    file: AgentFile,
+    considered: Sequence[tuple[Rule, list[policy.Difference]]],
+    decided: Rule | None,
+    refusal: Refusal | None,
+    asked: Asked,
 ) -> None:
     width = max((len(rule.name) for rule, _ in considered), default=0)
     chosen = False
@@ -88,16 +129,19 @@ def _print_lines(
             _line(f"-    {name}  an earlier rule has decided")
         else:
             chosen = True
-            _line(f"yes  {name}  {_gives(rule)}{_only_by_hints(rule)}")
+            _line(f"yes  {name}  {_gives(rule, file)}{_only_by_hints(rule)}")
     if refusal is not None:
         reason = f" ({refusal.reason})" if refusal.reason else ""
         _line(f"refused: {refusal.error}: {refusal.description}{reason}")
     elif decided is not None:
-        _line(f"given: by the rule {decided.name!r}")
+        _line(f"given: by the rule {decided.name!r}{_if_consented(decided, file, asked)}")
 
 
 def _print_json(
-    considered: Sequence[tuple[Rule, list[policy.Difference]]], decided: Rule | None, refusal: Refusal | None
+    file: AgentFile,
+    considered: Sequence[tuple[Rule, list[policy.Difference]]],
+    decided: Rule | None,
+    refusal: Refusal | None,
 ) -> None:
     rules = [
         {"name": rule.name, "matches": not found, "differences": [difference._asdict() for difference in found]}
@@ -105,7 +149,8 @@ def _print_json(
     ]
     content: dict[str, Any] = {"outcome": "given", "rule": None, "reason": None, "rules": rules}
     if decided is not None:
-        content |= {"rule": decided.name, "give": decided.give.model_dump()}
+        needs_consent = decided.give.upstream in file.delegating
+        content |= {"rule": decided.name, "give": decided.give.model_dump(), "needs_consent": needs_consent}
     if refusal is not None:
         content |= {"outcome": refusal.error, "reason": refusal.reason or refusal.description}
     sys.stdout.write(json.dumps(content, indent=2) + "\n")
@@ -128,12 +173,38 @@ def _only_by_hints(rule: Rule) -> str:
     return "; narrowed by hints, which the caller could change to match less" if rule.narrow != Narrow() else ""
 
 
-def _gives(rule: Rule) -> str:
+def _gives(rule: Rule, file: AgentFile) -> str:
     give = rule.give
-    parts = [f"gives from {give.upstream}", f"scopes {' '.join(give.scopes) or 'of the upstream'}"]
-    parts += [f"audience {give.audience}"] * bool(give.audience) + [f"as {give.principal}"] * bool(give.principal)
+    if give.upstream not in file.delegating:
+        return printable(f"gives {_tokens(give)}")
+    whom = "" if give.principal in (None, "*") else f" of {give.principal}"
+    parts = [f"gives {_tokens(give, speaks_for=f'the consent{whom} for the execution')}"]
+    parts += ["only to tasks that ask for a person"] * (give.when == "asked")
+    if not isinstance(file.upstreams[give.upstream], GrantSpec):
+        return printable("; ".join([*parts, "the hub decides by its own rules"]))
+    waits = f"{give.wait:.0f} s"
+    if give.otherwise is None:
+        return printable("; ".join([*parts, f"without it nothing, after {waits}"]))
+    parts += [f"without it {_tokens(give.otherwise)}, but nothing, after {waits}, to tasks that ask for a person"]
+    parts += ["and nothing to scheduled executions"] * (give.scheduled == "refuse")
+    return printable("; ".join(parts))
+
+
+def _tokens(give: Tokens, speaks_for: str = "") -> str:
+    parts = [f"from {give.upstream}", f"scopes {' '.join(give.scopes) or 'of the upstream'}"]
+    parts += [f"audience {give.audience}"] * bool(give.audience)
+    parts += [f"by {speaks_for}"] if speaks_for else [f"as {give.principal}"] * bool(give.principal)
     parts += [] if give.max_lifetime is None else [f"at most {give.max_lifetime:.0f} s"]
-    return printable(", ".join(parts))
+    return ", ".join(parts)
+
+
+def _if_consented(rule: Rule, file: AgentFile, asked: Asked) -> str:
+    """What must be true besides: of grants a file says nothing."""
+    if rule.give.upstream not in file.delegating:
+        return ""
+    if rule.give.otherwise and asked.subject is None:
+        return f", of {rule.give.upstream!r} with consent, else of {rule.give.otherwise.upstream!r}"
+    return f", if {asked.subject or 'whoever launched it'} has consented"
 
 
 def _any(values: Sequence[Any]) -> str:

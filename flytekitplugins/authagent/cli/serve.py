@@ -18,10 +18,12 @@ def run(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.check:
         file = daemon.load(options.config, options.socket)
+        places = [f"{name} {place}" for name in ("socket", "listen") if (place := getattr(file, name))]
+        if file.hub and file.grants:
+            people = file.hub.people
+            places.append(f"hub {file.hub.url} (consent: {file.grants.consent}, for people of {people.issuer})")
         sys.stdout.write(
-            f"{options.config}: {len(file.rules)} rules, {len(file.upstreams)} upstreams, "
-            + ", ".join(f"{name} {place}" for name in ("socket", "listen") if (place := getattr(file, name)))
-            + "\n"
+            f"{options.config}: {len(file.rules)} rules, {len(file.upstreams)} upstreams, {', '.join(places)}\n"
         )
         return 0
     log.to_stderr()

@@ -191,8 +191,9 @@ class Delegate:
                 await self._in(self._database, looked)
                 return
             if seen is not None:
-                await self._in(self._database, partial(self._store.end, grant.id, "foreign"))
-                self._ended(grant, "foreign")
+                ended = await self._in(self._database, partial(self._store.end, grant.id, "foreign"))
+                if ended is not None:  # else somebody was faster, and has told of it
+                    self._ended(ended, "foreign")
         except AuthAgentError as failed:
             raise unavailable("Flyte cannot be asked about the execution for now", str(failed), 5) from None
         raise no_rule("Flyte does not know the execution as one of the person who consented")

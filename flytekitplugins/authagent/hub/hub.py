@@ -149,6 +149,8 @@ class Hub:
         assert file.hub is not None  # noqa: S101 - checked before
         if _store_url(file.hub) != _store_url(self.settings):
             raise ConfigError("hub: store: cannot change while the hub runs", hint="restart it")
+        if file.hub.url != self.settings.url:
+            raise ConfigError("hub: url: cannot change while the hub runs", hint="restart it")
         if file.flyte != self._file.flyte:
             raise ConfigError("flyte: cannot change while the hub runs", hint="restart it")
         made = _made(file)

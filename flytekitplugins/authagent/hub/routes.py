@@ -11,8 +11,6 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from flytekitplugins.authagent.hub.store import Grant
-
 from flytekitplugins.authagent.agent.audit import Audit
 from flytekitplugins.authagent.agent.http import Answer, Request, document, not_allowed, plain, refused
 from flytekitplugins.authagent.agent.peer import Peer
@@ -25,6 +23,7 @@ from flytekitplugins.authagent.hub.page_flow import PageFlow
 from flytekitplugins.authagent.hub.people import People
 from flytekitplugins.authagent.hub.person import Person
 from flytekitplugins.authagent.hub.rates import Rates
+from flytekitplugins.authagent.hub.store import Grant
 from flytekitplugins.authagent.hub.watch import facts
 
 Found = TypeVar("Found")
@@ -98,6 +97,10 @@ class Routes:
                 answer = self._deposit
             case b"POST", b"/grants/revoke":
                 answer = self._revoke
+            case _, b"/grants":
+                return not_allowed(b"GET, POST")
+            case _, b"/grants/revoke":
+                return not_allowed(b"POST")
             case b"GET", _:
                 answer = self._one
             case _:
