@@ -69,6 +69,8 @@ class GrantSpec(ClientSpec):
             raise ValueError(f"consent: {self.consent} signs no assertion; leave assertion_... out")
         if self.actor_token_file and not (self.consent == "exchange" or self.grant == "token_exchange"):
             raise ValueError("only an exchange has an actor")
+        if self.consent == "page" and not (self.issuer or self.authorization_endpoint):
+            raise ValueError("consent: page needs issuer or authorization_endpoint, where people sign in")
         if not signs and self.method == "none":
             raise ValueError("the hub's client must be a confidential one")
         return self

@@ -80,7 +80,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--consent",
         choices=("exchange", "page", "on_behalf_of"),
-        default="exchange",
         help="how the hub gets tokens that speak for people: it exchanges what they show (exchange), asks them to sign "
         "in on a page (page), or keeps nothing and is believed by the provider (on_behalf_of)",
     )

@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flytekitplugins.authagent.hub.store import Grant, Store, Taken
-
 from flytekitplugins.authagent.agent.asked import execution as checked_execution
 from flytekitplugins.authagent.agent.refusal import Refusal, invalid_request, unavailable
 from flytekitplugins.authagent.agent.workload import Workload
@@ -24,6 +22,7 @@ from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUna
 from flytekitplugins.authagent.hub.consent import Consent
 from flytekitplugins.authagent.hub.flyte import Executions, Seen
 from flytekitplugins.authagent.hub.person import Person
+from flytekitplugins.authagent.hub.store import Grant, Store, Taken
 
 USUAL = 8 * 3600.0
 """Seconds for which a grant lasts where nobody says otherwise, if it may last so long."""
@@ -119,9 +118,7 @@ class Grants:
 
     def one(self, person: Person, grant_id: str) -> Grant:
         """One of theirs. Raises `Refusal`: another's is as good as none."""
-        grant = self._store.get(grant_id)
-        if grant is None or grant.subject != person.subject:
-            raise not_found("you have no such grant")
+        grant = self._own(person, grant_id)
         if grant.status != "ended" and not grant.launched:
             seen = self._look(grant.execution)
             if seen is not None and seen.principal == grant.subject:  # another's is ended by whoever follows it
@@ -134,12 +131,12 @@ class Grants:
         if (grant_id is None) == (execution is None):
             raise invalid_request("name the grant by id or by execution")
         if execution is not None:
-            live = [one for one in self.mine(person) if one.execution == execution and one.status != "ended"]
-            if not live:
+            found = self._store.covering(execution)
+            if found is None or found.subject != person.subject or found.execution != execution:
                 raise not_found("you have no grant for that execution")
-            grant = live[0]
+            grant = found
         else:
-            grant = self.one(person, grant_id or "")
+            grant = self._own(person, grant_id or "")  # whatever Flyte may say of it, or not say
         return self._store.end(grant.id, "revoked") or self._store.get(grant.id) or grant
 
     # An execution's
@@ -163,6 +160,12 @@ class Grants:
             raise Refusal(400, "unauthorized_client", "another grant covers that execution") from None
         if grant is None:
             raise Refusal(400, "unauthorized_client", "no grant covers the execution that asks")
+        return grant
+
+    def _own(self, person: Person, grant_id: str) -> Grant:
+        grant = self._store.get(grant_id)
+        if grant is None or grant.subject != person.subject:
+            raise not_found("you have no such grant")
         return grant
 
     def _check_scopes(self, scopes: tuple[str, ...]) -> None:

@@ -37,8 +37,8 @@ class Options:
     posture: str = "internal"
     """One of `POSTURES`."""
     hub: bool = False
-    consent: str = CONSENTS[0]
-    """One of `CONSENTS`; for the hub alone."""
+    consent: str | None = None
+    """One of `CONSENTS`, the first unless set; for the hub alone."""
 
     @property
     def consent_of_hub(self) -> str | None:
@@ -49,7 +49,9 @@ class Options:
                 "issue any for a person on another's word",
                 hint="--posture external",
             )
-        return self.consent if self.hub else None
+        if self.consent and not self.hub:
+            raise ConfigError("--consent is for a hub, and none is wanted", hint="--hub")
+        return (self.consent or CONSENTS[0]) if self.hub else None
 
 
 def run(options: Options, say: Say) -> int:
