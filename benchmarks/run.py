@@ -6,6 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-for name in ("in_process", "startup", "agent", "soak"):
+for name in ("in_process", "startup", "agent", "hub", "soak"):
     print(f"\n{name}", flush=True)
     subprocess.run([sys.executable, Path(__file__).parent / f"{name}.py"], check=True)

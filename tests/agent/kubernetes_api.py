@@ -186,6 +186,7 @@ def owner(workflow: dict[str, Any], **changed: Any) -> dict[str, Any]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     @property
     def fake(self) -> FakeApiServer:

@@ -53,6 +53,18 @@ def test_a_grant_for_what_is_never_launched_ends_and_is_revoked(world: World) ->
         wait_for(lambda: world.of_hub("revocations") == 1)
 
 
+def test_many_executions_that_end_together_are_all_seen_soon(world: World) -> None:
+    with running_hub.running(world, hub={"look_every": "2s"}) as hub:
+        alice, executions = world.token("alice"), [fresh() for _ in range(120)]
+        for execution in executions:
+            world.admin.launch(execution, "alice")
+            assert hub.deposit(alice, execution).status == 201
+        for execution in executions:
+            world.admin.end(execution)
+        wait_for(lambda: len(hub.records(event="grant", outcome="ended", reason="execution_ended")) == 120, 12)
+        wait_for(lambda: world.of_hub("revocations") == 120, 12)
+
+
 def test_while_flyte_is_silent_nobody_loses_a_grant_and_its_end_is_seen_afterwards(hub: Hub, world: World) -> None:
     execution = fresh()
     grant = hub.granted("alice", execution)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import resource
 import signal
 import threading
@@ -25,14 +26,17 @@ UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 class Holding(ThreadingHTTPServer):
-    """Stands before a token endpoint. While `hold` is set, an answer of it is kept back once it is there."""
+    """
+    Stands before a token endpoint. While `hold` is set, an answer of it is kept back once it is there; while `widen` is,
+    it says that it gives more than was asked for.
+    """
 
     daemon_threads = True
 
     def __init__(self, endpoint: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behind = urlsplit(endpoint)
-        self.hold, self.held = threading.Event(), threading.Event()
+        self.hold, self.held, self.widen = threading.Event(), threading.Event(), threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}{self.behind.path}"
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -47,6 +51,8 @@ class _Handler(BaseHTTPRequestHandler):
         behind.request("POST", server.behind.path, body, headers)
         answer = behind.getresponse()
         content = answer.read()
+        if server.widen.is_set() and answer.status == 200:
+            content = json.dumps(json.loads(content) | {"scope": "all admin"}).encode()
         if server.hold.is_set():
             server.held.set()
             time.sleep(30)
@@ -249,6 +255,27 @@ def test_a_restart_under_load_costs_nobody_their_grant() -> None:
         live = [one for one in hub.get("/grants", alice).json()["grants"] if one["status"] == "active"]
         assert {one["execution"] for one in live} == set(executions)
         assert all(says(hub.ask(pod))["sub"] == "alice" for pod in pods)
+
+
+def test_an_answer_that_is_refused_costs_nobody_their_consent() -> None:
+    """What was shown for it is spent: the next refresh token is kept, also where nobody may have the access token."""
+    with (
+        running_hub.world(lifetime=6) as world,
+        holding(world) as proxy,
+        running_hub.running(world, upstream={"token_endpoint": proxy.url}) as hub,
+    ):
+        execution = fresh()
+        hub.granted("alice", execution)
+        pod = world.pod_of(execution)
+        time.sleep(6.5)
+        proxy.widen.set()
+        for _ in range(5):
+            assert hub.ask(pod).status == 503
+        assert world.of_hub("refreshes") == 1  # it is not tried again for each of them
+        proxy.widen.clear()
+        time.sleep(2.2)
+        assert says(hub.ask(pod))["sub"] == "alice"
+        assert world.of_hub("refreshes") == 2
 
 
 @pytest.mark.parametrize("ahead", [3600, -3600])

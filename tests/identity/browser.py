@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from identity_provider import User
 from peer_process import free_port, program, running
@@ -140,12 +141,16 @@ class Visit:
 
 
 @contextlib.contextmanager
-def browser(directory: Path) -> Iterator[Browser]:
-    """A browser of its own, which has `directory` for its profile, its log and its screenshots."""
+def browser(directory: Path, **options: Any) -> Iterator[Browser]:
+    """
+    A browser of its own, which has `directory` for its profile, its log and its screenshots.
+
+    `options` are further ones of ChromeDriver, such as `prefs` and `mobileEmulation`.
+    """
     chromium, driver = program("chromium", "Chromium"), program("chromedriver", "ChromeDriver")
     profile = directory / "profile"
     profile.mkdir()
-    options = {"binary": chromium, "args": [*FLAGS, f"--user-data-dir={profile}"]}
+    options |= {"binary": chromium, "args": [*FLAGS, f"--user-data-dir={profile}"]}
     port = free_port()
     try:
         with running([driver, f"--port={port}", "--allowed-ips=127.0.0.1"], directory) as process:

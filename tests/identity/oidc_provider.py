@@ -22,6 +22,11 @@ from peer_process import PeerProcess, installed, running, wheel
 OPAQUE = "https://opaque.example.com"
 """A resource (RFC 8707) whose tokens are opaque, and can be introspected and revoked."""
 
+HUB = "https://hub.example.com"
+"""A resource whose tokens are JWTs, and for the hub."""
+
+HUB_CALLBACK = "http://127.0.0.1/consent/callback"
+
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -32,7 +37,7 @@ def new_clients() -> dict[str, Client]:
     The clients, with secrets of this run.
 
     `basic` has what must be form-encoded in its id and its secret (RFC 6749 section 2.3.1). `profile` is as `app`, but
-    its tokens are for the userinfo endpoint.
+    its tokens are for the userinfo endpoint. `hub` may do all that a hub does, and `cli` is people's.
     """
     key = ECKey.generate_key("P-256", parameters={"use": "sig", "alg": "ES256"}, auto_kid=True)
     return {
@@ -43,13 +48,18 @@ def new_clients() -> dict[str, Client]:
         "app": Client("app", "none"),
         "profile": Client("profile", "none"),
         "device": Client("device", "none"),
+        "hub": Client("authagent-hub", "client_secret_basic", secrets.token_urlsafe(32)),
+        "cli": Client("authagent-cli", "none"),
     }
 
 
 def registration(client: Client) -> dict[str, Any]:
     """`client` in the words of RFC 7591 section 2."""
     words: dict[str, Any] = {"client_id": client.id, "token_endpoint_auth_method": client.method}
-    if client.method != "none":
+    if client.id == "authagent-hub":
+        grants = ["authorization_code", "refresh_token", EXCHANGE, JWT_BEARER]
+        redirects = [HUB_CALLBACK]
+    elif client.method != "none":
         grants, redirects = ["client_credentials", EXCHANGE, JWT_BEARER], []
     elif client.id == "device":
         grants, redirects = [DEVICE_CODE, "refresh_token"], []
@@ -81,6 +91,7 @@ def oidc_provider(directory: Path, *, trusted: Sequence[str] = (), lifetime: int
     told = {
         "modules": str(modules),
         "audience": FLYTE,
+        "hub": HUB,
         "opaque": OPAQUE,
         "lifetime": lifetime,
         "clients": [registration(client) for client in clients.values()],

@@ -69,6 +69,15 @@ class WebDriver:
         body = self.find("body")
         return str(self._command("GET", f"/element/{body}/text")) if body else ""
 
+    def frame_text(self, css: str) -> str:
+        """What a person can read in a frame of the page; the driver is back at the page afterwards."""
+        frame = self.find(css)
+        self._command("POST", "/frame", {"id": {ELEMENT: frame}})
+        try:
+            return self.text()
+        finally:
+            self._command("POST", "/frame", {"id": None})
+
     def screenshot(self) -> bytes:
         """The window, as PNG."""
         return base64.b64decode(self._command("GET", "/screenshot"))

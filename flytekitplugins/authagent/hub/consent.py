@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import uuid4
-
-from flytekitplugins.authagent.hub.store import Grant, Tokens
 
 from flytekitplugins.authagent.agent.upstream import GrantSpec
 from flytekitplugins.authagent.credential import Credential, Secret, claims
 from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Denied, ProviderError
+from flytekitplugins.authagent.hub.store import Grant, Tokens
 from flytekitplugins.authagent.oauth import (
     authorization_code,
     jwt_bearer,
@@ -43,6 +43,13 @@ ASSERTION_SECONDS = 60
 
 ABOUT_PEOPLE = frozenset({"openid", "profile", "email", "address", "phone", "offline_access", "offline"})
 """Scopes that say who somebody is, or for how long: no power over Flyte, so answers may have them unasked."""
+
+
+class Minted(NamedTuple):
+    """What came of a mint. With `refused` there is no access token in `tokens`, and that is why."""
+
+    tokens: Tokens
+    refused: AuthAgentError | None = None
 
 
 class Lost(Denied):
@@ -86,13 +93,18 @@ class Consent:
         target = Target(scopes or self.spec.scopes, self.spec.audience, self.spec.resource)
         sent = token_request(endpoint, authentication, grant, target)
         response = self.client.send(sent)
-        granted = self._granted(_with_refresh_token(response), sent, target.scopes)
+        granted = self._granted(_with_refresh_token(response), sent, ())
         if granted.refresh_token is None:
             raise ProviderError(
                 f"{response.url} exchanged the token, and gave no refresh token for it",
                 hint="let the hub's client have refresh tokens by exchange, or use consent: page",
             )
-        return self._tokens(granted, subject, target.scopes)
+        try:
+            _check_scopes(granted.credential, target.scopes)
+            return self._tokens(granted, subject, target.scopes)
+        except AuthAgentError:
+            self.give_back(granted.refresh_token)
+            raise
 
     def begin(self, redirect_uri: str, state: str, scopes: tuple[str, ...]) -> Started:
         """A sign-in of a person at the hub's client (code and PKCE), whose answer will carry `state`."""
@@ -132,9 +144,10 @@ class Consent:
 
     # Using it
 
-    def mint(self, grant: Grant, refresh_token: Secret | None, scopes: tuple[str, ...]) -> Tokens:
+    def mint(self, grant: Grant, refresh_token: Secret | None, scopes: tuple[str, ...]) -> Minted:
         """
-        An access token that speaks for the person of `grant`, and the refresh token for the next, if it changed.
+        An access token that speaks for the person of `grant`, and the refresh token for the next, if it changed; or
+        that one alone, and why nobody may have the access token.
 
         Raises `Lost` where the identity provider does not take the consent any more, else as `exchange`.
         """
@@ -149,8 +162,12 @@ class Consent:
             sent = refresh.request(endpoint, self.client.authentication(), refresh_token, target)
             response = self.client.send(sent)
             _check_lost(response)
-        granted = self._granted(response, sent, scopes)
-        return self._tokens(granted, grant.subject, scopes)
+        granted = self._granted(response, sent, ())
+        try:
+            _check_scopes(granted.credential, scopes)
+            return Minted(self._tokens(granted, grant.subject, scopes))
+        except AuthAgentError as refused:  # what was shown for it is spent all the same
+            return Minted(Tokens(granted.refresh_token, granted.refresh_expires_at), refused)
 
     def revoke(self, refresh_token: Secret) -> bool:
         """
@@ -164,6 +181,15 @@ class Consent:
         sent = revocation.request(endpoint, self.client.authentication(), refresh_token, "refresh_token")
         revocation.check(self.client.send(sent))
         return True
+
+    def give_back(self, refresh_token: Secret | None) -> None:
+        """End what nobody will ever use. It is a courtesy: what fails ends by itself."""
+        if refresh_token is None:
+            return
+        try:
+            self.revoke(refresh_token)
+        except AuthAgentError as failed:
+            logger.warning("a refresh token that is not used could not be revoked: %s", failed)
 
     def _asserted(self, endpoint: str, subject: str, target: Target) -> Request:
         assertion = self._assertion(subject)

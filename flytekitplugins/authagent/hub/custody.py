@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from flytekitplugins.authagent import credential as credentials
 from flytekitplugins.authagent.credential import Credential
-from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
+from flytekitplugins.authagent.errors import AuthAgentError, ProviderUnavailable
 from flytekitplugins.authagent.hub.consent import Consent, Lost
 from flytekitplugins.authagent.hub.store import Custody as Held
 from flytekitplugins.authagent.hub.store import Grant, Store, Tokens
@@ -106,13 +106,13 @@ class Custody:
             if found is not None:
                 return found
             try:
-                minted = self._consent.mint(grant, tokens.refresh, scopes)
-            except (Lost, Denied):
+                minted, refused = self._consent.mint(grant, tokens.refresh, scopes)
+            except Lost:
                 raise
             except AuthAgentError as failed:
-                self._failed[grant.id] = (time.monotonic() + PAUSE, failed)
+                self._pause(grant.id, failed)
                 raise
-            self.counts["minted"] += 1
+            self.counts["refused" if refused else "minted"] += 1
             kept = replace(minted, refresh=minted.refresh or tokens.refresh)
             if minted.refresh is None:
                 kept = replace(kept, refresh_expires_at=tokens.refresh_expires_at)
@@ -121,6 +121,9 @@ class Custody:
             except ProviderUnavailable:
                 self._remember(grant.id, held, kept)
                 raise
+        if refused is not None:
+            self._pause(grant.id, refused)
+            raise refused
         credential = _credential(kept, scopes)
         if credential is None:
             raise ProviderUnavailable("the identity provider gave no access token")
@@ -135,6 +138,14 @@ class Custody:
     def unsaved(self) -> int:
         """How many rotations are in no database yet."""
         return len(self._unsaved)
+
+    def _pause(self, grant_id: str, failed: AuthAgentError) -> None:
+        """Let `failed` answer all who ask under this grant for a moment."""
+        now = time.monotonic()
+        with self._lock:
+            if len(self._failed) >= UNSAVED:
+                self._failed = {one: kept for one, kept in self._failed.items() if kept[0] > now}
+            self._failed[grant_id] = (now + PAUSE, failed)
 
     def _check_pause(self, grant_id: str) -> None:
         until, failed = self._failed.get(grant_id, (0.0, None))

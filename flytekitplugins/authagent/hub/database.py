@@ -59,10 +59,11 @@ class Database:
         self._reader = self._writer if not address.is_postgresql and not address.path else None
         if address.is_postgresql:
             half = max(1, size // 2)
-            self._engine = _postgresql(address, half, CHECKOUT)
+            # Reads are by far the most: connections are as those need them, and who writes changes its own meanwhile.
+            self._reads = _postgresql(address, half, CHECKOUT, isolation_level="AUTOCOMMIT")
+            self._engine: Engine = self._reads.execution_options(isolation_level="READ COMMITTED")
             # Custody keeps a connection while a provider is asked; that must not take them from everybody else.
             self._patient = _postgresql(address, half, WAIT)
-            self._reads = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         else:
             self._engine = self._patient = _sqlite(address, size)
             self._reads = self._engine.execution_options(only_reads=True)
@@ -199,7 +200,7 @@ def _acquired(lock: threading.Lock) -> Iterator[None]:
         lock.release()
 
 
-def _postgresql(address: Address, size: int, checkout: float) -> Engine:
+def _postgresql(address: Address, size: int, checkout: float, **more: Any) -> Engine:
     theirs = address.url.query.get("options", "")
     options = theirs if isinstance(theirs, str) else " ".join(theirs)
     return create_engine(
@@ -217,6 +218,7 @@ def _postgresql(address: Address, size: int, checkout: float) -> Engine:
             "keepalives_count": 3,
             "tcp_user_timeout": 20_000,
         },
+        **more,
     )
 
 

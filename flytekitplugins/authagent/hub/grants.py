@@ -106,7 +106,7 @@ class Grants:
                 wanted.scopes or self.consent.spec.scopes,
                 expires_at=until,
                 launched=not wanted.later,
-                pending=Secret(json.dumps({"asked_at": self._now()})),
+                pending=Secret(json.dumps({"name": person.name})),
             )
         except Taken as taken:
             return self._prolonged(person, wanted, taken.grant, until), False
@@ -212,28 +212,21 @@ class Grants:
             if self.consent.way == "exchange":
                 tokens = self.consent.exchange(person.token, person.subject, grant.scopes)
             else:
-                tokens = self.consent.mint(grant, None, tuple(sorted(grant.scopes)))
+                tokens, refused = self.consent.mint(grant, None, tuple(sorted(grant.scopes)))
+                if refused is not None:
+                    raise refused
         except AuthAgentError:
             self._store.end(grant.id, "declined")
             raise
         try:
             active = self._store.activate(grant.id, tokens)
         except ProviderUnavailable:
-            self._give_back(tokens.refresh)
+            self.consent.give_back(tokens.refresh)
             raise
         if active is None:
-            self._give_back(tokens.refresh)
+            self.consent.give_back(tokens.refresh)
             raise conflict("the grant was revoked before it began")
         return active
-
-    def _give_back(self, refresh: Secret | None) -> None:
-        """End what nobody will ever use. It is a courtesy: what fails ends by itself."""
-        if refresh is None:
-            return
-        try:
-            self.consent.revoke(refresh)
-        except AuthAgentError:
-            return
 
 
 def not_found(description: str) -> Refusal:

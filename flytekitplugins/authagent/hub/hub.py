@@ -43,8 +43,8 @@ DATABASE_THREADS = 16
 PROVIDER_THREADS = 16
 PEOPLE_THREADS = 8
 BACKGROUND_THREADS = 4
-POOL = DATABASE_THREADS + PROVIDER_THREADS + PEOPLE_THREADS + BACKGROUND_THREADS
-"""Connections to the database at most: whoever needs one has one, however many wait for the identity provider."""
+POOL = 2 * PROVIDER_THREADS
+"""Connections to the database at most. Half of them are for those who keep one while the provider is asked."""
 
 MAX_STORE_FILE = 4096
 

@@ -18,8 +18,6 @@ from functools import partial
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
-from flytekitplugins.authagent.hub.store import Grant, Store
-
 from flytekitplugins.authagent.agent.audit import Audit
 from flytekitplugins.authagent.agent.http import Answer, Request, not_allowed
 from flytekitplugins.authagent.agent.peer import Peer
@@ -30,6 +28,7 @@ from flytekitplugins.authagent.hub import pages
 from flytekitplugins.authagent.hub.browsers import Browsers
 from flytekitplugins.authagent.hub.consent import Consent, OtherPerson
 from flytekitplugins.authagent.hub.flyte import Executions
+from flytekitplugins.authagent.hub.store import Grant, Store
 from flytekitplugins.authagent.hub.watch import facts
 from flytekitplugins.authagent.oauth import authorization_code
 from flytekitplugins.authagent.oauth.authorization_code import Started
@@ -48,17 +47,21 @@ _FIELDS = 16
 
 @dataclass(frozen=True)
 class Begun:
-    """A sign-in that a browser was sent to: what its return is checked against, and which browser it was."""
+    """
+    A sign-in that a browser was sent to: what its return is checked against, and which browser it was.
+
+    `name` is what the person is called who is to consent.
+    """
 
     state: Secret
     verifier: Secret
     browser: str
+    name: str
 
     def sealed(self) -> Secret:
         """As it is kept."""
-        return Secret(
-            json.dumps({"state": self.state.reveal(), "verifier": self.verifier.reveal(), "browser": self.browser})
-        )
+        known = {"state": self.state.reveal(), "verifier": self.verifier.reveal(), "browser": self.browser}
+        return Secret(json.dumps(known | {"name": self.name}))
 
 
 class PageFlow:
@@ -116,8 +119,10 @@ class PageFlow:
         found = await self._in(partial(self._store.pending, grant_id)) if grant_id else None
         if found is None or self.consent.way != "page":
             return await self._nothing_to_ask(grant_id)
-        grant, _ = found
-        return await (self._ask(request, grant) if request.method == b"GET" else self._decided(peer, request, grant))
+        grant, kept = found
+        if request.method == b"GET":
+            return await self._ask(request, grant, _name(kept))
+        return await self._decided(peer, request, grant, kept)
 
     async def _nothing_to_ask(self, grant_id: str) -> Answer:
         grant = await self._in(partial(self._store.get, grant_id)) if grant_id else None
@@ -127,7 +132,7 @@ class PageFlow:
             404, "Nothing to allow here", "This link has been used, or is too old. Start again where it came from."
         )
 
-    async def _ask(self, request: Request, grant: Grant) -> Answer:
+    async def _ask(self, request: Request, grant: Grant, name: str) -> Answer:
         sign_in = await self._in(lambda: self.consent.sign_in)
         try:
             seen = await self._in(partial(self._executions.look, grant.execution))
@@ -136,7 +141,7 @@ class PageFlow:
         proof, cookie = self._browsers.invite(request.cookie, grant.id)
         question = pages.Question(
             execution=grant.execution,
-            subject=grant.subject,
+            subject=_called(grant, name),
             scopes=grant.scopes,
             expires_at=grant.expires_at,
             flyte=self._executions.name,
@@ -147,7 +152,7 @@ class PageFlow:
             question, proof, sign_in_origin=sign_in, now=self._now(), secure=self._secure, set_cookie=cookie
         )
 
-    async def _decided(self, peer: Peer, request: Request, grant: Grant) -> Answer:
+    async def _decided(self, peer: Peer, request: Request, grant: Grant, kept: Secret) -> Answer:
         form = _fields(request.body) if request.content_type == FORM else {}
         if not self._browsers.invited(
             request.cookie, request.origin, grant.id, form.get("proof", ""), fetch_site=request.fetch_site
@@ -168,7 +173,7 @@ class PageFlow:
             )
         state = f"{grant.id}.{secrets.token_urlsafe(24)}"
         started = await self._in(partial(self.consent.begin, self._base + CALLBACK, state, grant.scopes))
-        begun = Begun(started.state, started.verifier, browser)
+        begun = Begun(started.state, started.verifier, browser, _name(kept))
         if not await self._in(partial(self._store.amend, grant.id, begun.sealed())):
             return await self._nothing_to_ask(grant.id)
         return pages.onward(started.url, secure=self._secure)
@@ -196,7 +201,9 @@ class PageFlow:
         if not authorization_code.is_answer(query, started):
             return self._stray()
         # Once only, whatever comes of it: the code, and with it the verifier, is not to be tried twice.
-        if not await self._in(partial(self._store.amend, grant.id, Secret("{}"))):
+        if not await self._in(
+            partial(self._store.amend, grant.id, Secret(json.dumps({"name": begun.name})), instead_of=kept)
+        ):
             return await self._nothing_to_ask(grant.id)
         try:
             code = authorization_code.code(query, started)
@@ -211,13 +218,13 @@ class PageFlow:
             tokens = self.consent.tokens_of(granted, grant.subject, grant.scopes)
             active = self._store.activate(grant.id, tokens)
         except AuthAgentError as failed:
-            self._give_back(granted.refresh_token)
+            self.consent.give_back(granted.refresh_token)
             if isinstance(failed, OtherPerson):
                 self._write(peer, grant, "somebody else signed in")
                 return self._other(failed.who, grant.subject)
             raise
         if active is None:
-            self._give_back(granted.refresh_token)
+            self.consent.give_back(granted.refresh_token)
             return self._problem(409, "Too late", "Meanwhile this was revoked, or allowed already.")
         if not self._write(peer, active, "deposited"):
             self._store.end(grant.id, "revoked")
@@ -228,13 +235,6 @@ class PageFlow:
         await self._in(partial(self._store.end, grant.id, "declined"))
         self._write(peer, grant, "declined")
         return pages.declined(grant.execution, secure=self._secure)
-
-    def _give_back(self, refresh: Secret | None) -> None:
-        if refresh is not None:
-            try:
-                self.consent.revoke(refresh)
-            except AuthAgentError as failed:
-                logger.warning("a refresh token that is not used could not be revoked: %s", failed)
 
     def _write(self, peer: Peer, grant: Grant, outcome: str) -> bool:
         return self._audit.write({**peer.described(), "event": "grant", "outcome": outcome, **facts(grant)})
@@ -277,4 +277,14 @@ def _begun(kept: Secret) -> Begun | None:
     content = json.loads(kept.reveal())
     if not {"state", "verifier", "browser"} <= content.keys():
         return None
-    return Begun(Secret(content["state"]), Secret(content["verifier"]), content["browser"])
+    return Begun(Secret(content["state"]), Secret(content["verifier"]), content["browser"], content.get("name", ""))
+
+
+def _name(kept: Secret) -> str:
+    """What the person is called who is to consent, where the issuer said it."""
+    return str(json.loads(kept.reveal()).get("name", ""))
+
+
+def _called(grant: Grant, name: str) -> str:
+    """The person of `grant`, for that person to read: a `sub` may be a number that nobody knows."""
+    return f"{name} ({grant.subject})" if name and name != grant.subject else grant.subject

@@ -39,6 +39,8 @@ class Person:
     expires_at: float
     scopes: tuple[str, ...]
     token: Secret = field(repr=False)
+    name: str = ""
+    """What people call them, as the issuer says; where `sub` is a number they would not know whom it means."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def person(token: Secret, claims: Mapping[str, Any], expected: Expected, *, now:
     subject = claims.get("sub")
     if not _is_name(subject):
         raise refused("the token does not say whom it speaks for")
-    return Person(subject, _client(claims, expected), ends, _scopes(claims), token)
+    return Person(subject, _client(claims, expected), ends, _scopes(claims), token, _name(claims))
 
 
 def _check_audience(audience: object, expected: Expected) -> None:
@@ -131,6 +133,12 @@ def _client(claims: Mapping[str, Any], expected: Expected) -> str:
     if expected.clients and client not in expected.clients:
         raise refused("the token was issued to a client that people may not use here")
     return client
+
+
+def _name(claims: Mapping[str, Any]) -> str:
+    """OpenID Connect Core section 5.1. Nothing is decided by it."""
+    named = (claims.get(name) for name in ("preferred_username", "email", "name"))
+    return next((value for value in named if _is_name(value)), "")
 
 
 def _is_name(value: object) -> TypeGuard[str]:

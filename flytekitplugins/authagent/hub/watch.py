@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -33,7 +33,7 @@ EVERY = 1.0
 """Seconds between two rounds."""
 
 AT_ONCE = 32
-"""What one round takes on of each kind of work."""
+"""What one round takes on of each kind of work; where that was not all of it, the next one begins at once."""
 
 NOT_YET = 2.0
 """Seconds after which an execution that is not launched yet is looked for again."""
@@ -125,14 +125,21 @@ class Watch:
             await self._in(self._custody.save)
 
     async def _expire(self) -> None:
-        for grant_id in await self._in(partial(self._store.due_to_expire, AT_ONCE)):
+        due = await self._in(partial(self._store.due_to_expire, AT_ONCE))
+        for grant_id in due:
             await self._end(grant_id, "expired")
+        self._go_on_after(due)
         for grant_id in await self._in(partial(self._store.overdue_consents, self._now() - PATIENCE, AT_ONCE)):
             await self._end(grant_id, "declined")
+
+    def _go_on_after(self, due: Sized) -> None:
+        if len(due) >= AT_ONCE:
+            self._woken.set()
 
     async def _follow(self) -> None:
         due = await self._in(partial(self._store.due_to_follow, AT_ONCE))
         await asyncio.gather(*(self._followed(execution, grant) for execution, grant in due))
+        self._go_on_after(due)
 
     async def _followed(self, execution: str, grant: Grant) -> None:
         """One execution: over, launched, foreign, or to be looked at again."""
@@ -176,6 +183,7 @@ class Watch:
     async def _revoke(self) -> None:
         due = await self._in(partial(self._store.due_to_revoke, AT_ONCE))
         await asyncio.gather(*(self._in(partial(self.revoke, grant, tokens)) for grant, tokens in due))
+        self._go_on_after(due)
 
     def revoke(self, grant: Grant, tokens: Tokens) -> str:
         """
