@@ -27,8 +27,8 @@ UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 class Holding(ThreadingHTTPServer):
     """
-    Stands before a token endpoint. While `hold` is set, an answer of it is kept back once it is there; while `widen` is,
-    it says that it gives more than was asked for.
+    Stands before a token endpoint. While `hold` is set, an answer of it is kept back once it is there; while `widen`
+    is, it says that it gives more than was asked for.
     """
 
     daemon_threads = True
