@@ -51,12 +51,12 @@ class Place:
     async def _all(self, tokens: tuple[str | None, ...]) -> list[Pod | Refusal]:
         return list(await asyncio.gather(*(self._one(token) for token in tokens)))
 
-    async def _one(self, token: str | None) -> Pod | Refusal:
+    async def _one(self, token: str | None, peer: Peer = PEER) -> Pod | Refusal:
         try:
-            found = self.attestor.attest(PEER, None if token is None else Secret(token))
+            found = self.attestor.attest(peer, None if token is None else Secret(token))
             workload = found if isinstance(found, Workload) else await found
         except Refusal as refusal:
             return refusal
-        assert workload.peer == PEER
+        assert workload.peer == peer
         assert workload.pod is not None
         return workload.pod

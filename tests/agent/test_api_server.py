@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
 from attesting import Place
 from kubernetes_api import encoded
 
+from flytekitplugins.authagent.agent.peer import UNKNOWN, Peer
 from flytekitplugins.authagent.agent.refusal import Refusal
 from flytekitplugins.authagent.agent.workload import Pod
 
@@ -155,3 +157,25 @@ def test_junk_that_looks_right_neither_floods_the_api_server_nor_starves_or_evic
     assert len(place.api.ports) <= 8 + 4 + 5  # connections: one for each that asks, kept alive
     place.api.faults["*"] = [403, "always"]
     assert all(isinstance(found, Pod) for found in place.attest(*good))
+
+
+def test_those_who_wait_behind_one_address_make_room_for_another(place: Place) -> None:
+    """A node's agent may send many pods at once; somebody who sends junk keeps nobody of another address out."""
+    node = [place.api.token(place.api.pod(name=f"p{n}")) for n in range(50)]
+    assert all(isinstance(found, Pod) for found in place.attest(*node))  # alone it may have it all
+    good = [place.api.token(place.api.pod(name=f"q{n}")) for n in range(20)]
+    template = good[0].split(".")
+    junk = [".".join([*template[:2], encoded(n)]) for n in range(200)]
+
+    async def all_at_once() -> list[Pod | Refusal]:
+        flood = asyncio.gather(*(place._one(token) for token in junk))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        others = Peer(UNKNOWN, UNKNOWN, 0, "10.0.0.2")
+        known = await asyncio.gather(*(place._one(token, others) for token in good))
+        assert all(isinstance(found, Pod) for found in known), known
+        return list(await flood)
+
+    answers = asyncio.run(all_at_once())
+    statuses = Counter(answer.status for answer in answers if isinstance(answer, Refusal))
+    assert statuses == {401: 72 - 20, 429: 200 - 72 + 20}

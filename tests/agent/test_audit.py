@@ -7,10 +7,15 @@ import os
 import stat
 from pathlib import Path
 
+import pytest
 import running_agent
 from peers import need
 from running_agent import Agent
 from running_provider import Running
+
+from flytekitplugins.authagent.agent.audit import Audit
+from flytekitplugins.authagent.agent.file import AuditFile
+from flytekitplugins.authagent.errors import ConfigError
 
 
 def test_every_answer_has_its_record_before_it_is_given(agent: Agent) -> None:
@@ -51,3 +56,37 @@ def test_a_record_that_is_not_required_may_be_lost(provider: Running) -> None:
     with running_agent.running(provider, audit={"path": "/dev/full", "required": False}) as agent:
         assert agent.ask().status == 200
         assert agent.get("/readyz").status == 503
+
+
+def test_opening_it_anew_keeps_its_number_and_no_child_of_ours_inherits_it(tmp_path: Path) -> None:
+    """A record that a thread is about to write goes to the file from before, or to the new one: never to another."""
+    tmp_path.chmod(0o700)
+    one, two = (AuditFile(path=tmp_path / name) for name in ("one", "two"))
+
+    def open_ones() -> set[str]:
+        return {link.name for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+
+    before = open_ones()
+    audit = Audit(one)
+    (number,) = open_ones() - before
+    for file in (one, two, None, one, two):
+        audit.open(file)
+        assert open_ones() - before == {number}
+        assert not os.get_inheritable(int(number))
+        assert audit.write({"to": file and file.path.name})
+    with pytest.raises(ConfigError):
+        audit.open(AuditFile(path=tmp_path / "nowhere" / "at all"))
+    assert audit.write({"to": "two"})
+    assert [(tmp_path / name).read_text().count(f'"to":"{name}"') for name in ("one", "two")] == [2, 3]
+    audit.close()
+    assert open_ones() <= before
+
+
+def test_one_record_that_was_written_does_not_speak_for_another_that_was_not(tmp_path: Path) -> None:
+    """`ready` is everybody's; whether a caller may be answered is by its own record."""
+    need("/dev/full", Path("/dev/full").exists())
+    audit = Audit(AuditFile(path=Path("/dev/full")))
+    assert not audit.write({"a": 1})
+    audit.ready = True  # as another thread says, whose record went well at the same moment
+    assert not audit.write({"a": 2})
+    audit.close()

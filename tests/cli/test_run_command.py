@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -85,9 +86,23 @@ def test_pyflyte_is_told_with_its_own_option_and_its_environment_is_left_alone(p
     assert (done.returncode, done.stdout) == (0, "launched\n"), done.stderr
 
 
+BESIDE_US = {"PATH": str(Path(sys.executable).parent)}
+
+
 def plan(*command: str, environ: dict[str, str] | None = None, **where: str | None) -> launcher.Launch:
     known: dict[str, str | None] = {"project": None, "domain": None}
-    return launcher.plan(command, "f0", environ or {"HOME": "/nowhere"}, **(known | where))  # type: ignore[arg-type]
+    environ = BESIDE_US | (environ or {"HOME": "/nowhere"})
+    return launcher.plan(command, "f0", environ, **(known | where))  # type: ignore[arg-type]
+
+
+def told(launch: launcher.Launch) -> list[str]:
+    """What pyflyte finds as its arguments."""
+    python, wrapper, program, count, *arguments = launch.argv
+    assert Path(python).samefile(sys.executable)
+    assert (wrapper, Path(program).name) == (str(launcher.NAMED_PYFLYTE), "pyflyte")
+    name = launch.environ["AUTHAGENT_EXECUTION"]
+    assert name not in " ".join(launch.argv)
+    return [a.replace("{execution}", name) for a in arguments[: int(count)]] + arguments[int(count) :]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +118,7 @@ def plan(*command: str, environ: dict[str, str] | None = None, **where: str | No
         ("pyflyte run remote-task a.b", "", "--name f0 remote-task a.b"),
         ("pyflyte run -r --name {execution} x.py {execution}", "", "-r --name f0 x.py {execution}"),
         ("pyflyte run -r --name={execution} x.py", "", "-r --name=f0 x.py"),
-        ("/usr/bin/pyflyte run -r x.py", "", "--name f0 -r x.py"),
+        (f"{BESIDE_US['PATH']}/pyflyte run -r x.py", "", "--name f0 -r x.py"),
     ],
 )
 def test_how_pyflytes_command_line_is_read_and_that_pyflyte_reads_it_so(
@@ -113,7 +128,7 @@ def test_how_pyflytes_command_line_is_read_and_that_pyflyte_reads_it_so(
     made = plan(*command.split())
     execution = f"{where or 'flytesnacks:development'}:f0"
     assert made.execution == execution
-    assert (" ".join(made.argv).partition(" run ")[2], made.environ) == (after_run, {})
+    assert " ".join(["", *told(made)]).partition(" run ")[2] == after_run
 
     from flytekit.clis.sdk_in_container.run import run as flytekits
 
@@ -140,7 +155,7 @@ def test_where_nobody_says_the_project_is_the_one_that_pyflyte_takes(tmp_path: P
     assert plan(*command, environ=home).execution == "fp:fd:f0"
     assert plan(*command, environ=home | {"FLYTE_DEFAULT_PROJECT": "ep"}).execution == "ep:fd:f0"
     wanted = plan(*command, environ=home | {"FLYTE_DEFAULT_PROJECT": "ep"}, project="op")
-    assert (wanted.execution, wanted.argv[2:6]) == ("op:fd:f0", ("--name", "f0", "--project", "op"))
+    assert (wanted.execution, told(wanted)[1:5]) == ("op:fd:f0", ["--name", "f0", "--project", "op"])
     assert plan("launcher", environ=home).execution == "fp:fd:f0"
     (tmp_path / ".flyte" / "config").write_text("[local]\nproject = lp\n")
     assert plan(*command, environ=home).execution == "lp:development:f0"
@@ -392,8 +407,76 @@ def test_who_has_to_log_in_does_so_and_what_they_type_then_is_the_commands(perso
 
 def test_real_pyflyte_takes_the_command_line_that_is_made(tmp_path: Path) -> None:
     made = plan("pyflyte", "run", "--remote", "-p", "p", "-d", "d", environ={"HOME": str(tmp_path)})
-    pyflyte = Path(sys.executable).parent / "pyflyte"
-    done = subprocess.run(
-        [pyflyte, *made.argv[1:], "--help"], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
-    )
-    assert (done.returncode, "Usage: pyflyte run" in done.stdout) == (0, True), done.stderr
+    environ = {"HOME": str(tmp_path), **BESIDE_US, **made.environ}
+    for wrong, status, says in (("--help", 0, "Usage: pyflyte run"), ("--no-such-option", 2, "Usage: pyflyte run")):
+        done = subprocess.run(
+            [*made.argv, wrong], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environ
+        )
+        assert (done.returncode, says in done.stdout + done.stderr) == (status, True), done.stderr
+
+
+def test_nobody_else_sees_the_name_of_a_pyflyte_that_is_under_way(person: Person) -> None:
+    """Every argument of every process of ours is looked at, as any user of the machine could."""
+    with person.started("run", "--", "pyflyte", "run", "--remote", "hello.py", "wait") as process:
+        assert process.stderr
+        while process.stderr.readline() != "ready\n":
+            pass
+        name = person.hub.only()["execution"].rpartition(":")[2].encode()
+        seen = []
+        for about in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                seen.append(about.read_bytes())
+        assert any(b"named_pyflyte.py" in line and b"--name\0{execution}\0" in line for line in seen)
+        assert not [line for line in seen if name in line]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 9
+    assert person.lines("launches")[0].encode().endswith(name)
+
+
+def test_a_pyflyte_that_is_no_python_script_is_told_and_so_is_the_person(person: Person) -> None:
+    """As a shim of pyenv's: what it starts is known to it alone."""
+    program = person.home / "pyflyte"
+    program.write_text(f'#!/bin/sh\nexec {person.home}/launcher "$@"\n')
+    done = person.run("run", "--", "pyflyte", "run", "--remote", "hello.py")
+    assert done.returncode == 0, done.stderr
+    name = person.hub.only()["execution"].rpartition(":")[2]
+    assert json.loads(person.lines("started")[0])["argv"][1:] == ["run", "--name", name, "--remote", "hello.py"]
+    assert "other users of this machine can read the execution's name" in done.stderr
+    assert (done.stderr.count("\n"), done.stdout) == (2, "launched\n")
+
+
+SHOWN = """\
+import json, os, sys
+import status
+print(json.dumps([sys.argv, sys.path[0], __name__, __file__, status.OURS, "AUTHAGENT_EXECUTION" in os.environ]))
+raise SystemExit(7)
+"""
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "#!{python}\n",
+        "#!/usr/bin/env python\n",
+        "#!{python} -u\n",
+        "#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''\n",
+    ],
+    ids=["plain", "env", "with an option", "by sh, as for a long path"],
+)
+def test_the_script_runs_as_if_it_had_been_started_itself(tmp_path: Path, start: str) -> None:
+    """Through a link, too, as pipx makes them; with modules beside it that are called as some of ours are."""
+    directory = tmp_path / "of its own"
+    directory.mkdir()
+    program = directory / "pyflyte"
+    program.write_text(start.format(python=sys.executable) + SHOWN)
+    program.chmod(0o755)
+    (directory / "status.py").write_text("OURS = False\n")
+    (tmp_path / "pyflyte").symlink_to(program)
+    environ = {"PATH": f"{tmp_path}:{BESIDE_US['PATH']}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    made = launcher.plan(["pyflyte", "run", "-r", "x y.py", "{execution}"], "f0", environ, project="p", domain="d")
+    assert not made.is_seen
+    own = subprocess.run(["pyflyte", "1"], capture_output=True, text=True, check=False, env=environ)
+    done = subprocess.run(made.argv, capture_output=True, text=True, check=False, env=environ | made.environ)
+    expected = json.loads(own.stdout)
+    expected[0][1:] = ["run", "--name", "f0", "--project", "p", "--domain", "d", "-r", "x y.py", "{execution}"]
+    assert (json.loads(done.stdout), done.returncode) == (expected, own.returncode), done.stderr

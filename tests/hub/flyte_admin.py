@@ -33,7 +33,8 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):
         self._executions: dict[str, execution_pb2.Execution] = {}
         self._lock = threading.Lock()
 
-    def launch(self, execution: str, principal: str, *, mode: str = "MANUAL") -> str:
+    def launch(self, execution: str, principal: str, *, mode: str = "MANUAL", parent: str = "") -> str:
+        """`parent` is one that the request names, whose principal flyteadmin takes over."""
         project, domain, name = execution.split(":")
         made = execution_pb2.Execution(
             id=identifier_pb2.WorkflowExecutionIdentifier(project=project, domain=domain, name=name)
@@ -41,6 +42,9 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):
         made.spec.metadata.principal = principal
         made.spec.metadata.mode = execution_pb2.ExecutionMetadata.ExecutionMode.Value(mode)
         made.closure.phase = PHASE.RUNNING
+        if parent:
+            made.spec.metadata.parent_node_execution.node_id = "n0"
+            made.spec.metadata.parent_node_execution.execution_id.name = parent
         with self._lock:
             self._executions[execution] = made
         return execution
@@ -55,7 +59,9 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):
             self.calls[name] += 1
             self.tokens |= {str(value) for key, value in context.invocation_metadata() if "authorization" in key}
             found = self._executions.get(name)
-        time.sleep(self.slow)
+        until = time.monotonic() + self.slow
+        while self.slow and time.monotonic() < until:  # a test that is over leaves no threads that sleep
+            time.sleep(0.02)
         if self.failing is not None:
             context.abort(self.failing, "as the test says")
         if found is None:

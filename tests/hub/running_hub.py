@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import flyte_admin
+import running_agent
 import running_provider
 import yaml
 from kubernetes_api import FakeApiServer, Pod
@@ -156,6 +157,14 @@ class Hub:
     def get(self, path: str, token: str | None = None, **headers: str) -> Reply:
         shown = {"Authorization": f"Bearer {token}"} if token else {}
         return self.send("GET", path, None, shown | headers)
+
+    def on_socket(self, path: str) -> Reply:
+        """What it tells those who are on its machine."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(40)
+            connection.connect(str(self.socket))
+            connection.sendall(running_agent.request("GET", path))
+            return running_agent.reply(running_agent.read_all(connection))
 
     def post(self, path: str, fields: dict[str, str], token: str | None = None, **headers: str) -> Reply:
         shown = {"Authorization": f"Bearer {token}"} if token else {}

@@ -116,7 +116,7 @@ def test_a_database_that_is_gone_is_a_refusal_for_now_and_nothing_is_lost_when_i
             for answer in (hub.ask(pod), hub.get("/grants", alice), hub.revoke(alice, id=grant["id"])):
                 assert (answer.status, answer.json()["error"]) == (503, "temporarily_unavailable")
                 assert int(answer.headers["retry-after"]) > 0
-            assert wait_for(lambda: (r := hub.get("/readyz")).status == 503 and b"database" in r.body)
+            assert wait_for(lambda: (r := hub.on_socket("/readyz")).status == 503 and b"database" in r.body)
             assert hub.get("/livez").status == 200
         finally:
             postgres.start()
@@ -293,7 +293,7 @@ def test_a_clock_an_hour_off_takes_no_word_of_people_and_says_why(ahead: int, tm
             assert answer.status in (401, 503), answer.body
         reasons = [record["reason"] for record in hub.records(event="person")]
         assert any("clock" in reason for reason in reasons), reasons
-        assert wait_for(lambda: (r := hub.get("/readyz")).status == 503 and b"clock" in r.body)
+        assert wait_for(lambda: (r := hub.on_socket("/readyz")).status == 503 and b"clock" in r.body)
         assert hub.get("/livez").status == 200
 
 

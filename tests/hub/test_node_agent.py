@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -134,10 +135,10 @@ def test_what_is_revoked_at_the_hub_is_refused_at_the_node_at_once(hub: Hub, wor
 def test_a_child_is_registered_through_the_node(hub: Hub, world: World, shared_node: Node) -> None:
     parent, child = fresh(), fresh()
     hub.granted("alice", parent)
+    world.admin.launch(child, "alice")
     shown = {"client_assertion_type": ASSERTION, "client_assertion": world.pod_of(parent)}
     answer = shared_node.post("/grants/children", {"execution": child, **shown})
     assert (answer.status, answer.json()["execution"]) == (200, child)
-    world.admin.launch(child, "alice")
     assert says(shared_node.ask(world.pod_of(child)))["sub"] == "alice"
     known = shared_node.say(request("GET", "/identity", headers={"Authorization": f"Bearer {world.pod_of(child)}"}))
     assert known.json()["grant"]["subject"] == "alice"
@@ -179,3 +180,17 @@ def test_a_generic_client_exchanges_the_pods_token(hub: Hub, world: World) -> No
     assert says(hub.post("/token", form))["sub"] == "alice"
     person = form | {"subject_token": world.token("alice")}
     assert hub.post("/token", person).status == 401  # a person is no pod
+
+
+def test_fifty_pods_that_start_at_once_on_one_node_all_get_their_tokens(world: World) -> None:
+    """The hub attests all of them behind one address, and the node's agent before it."""
+    with (
+        running_hub.running(world) as hub,
+        node(world, hub.url) as its_node,
+        ThreadPoolExecutor(50) as threads,
+    ):
+        execution = fresh()
+        hub.granted("alice", execution)
+        pods = [world.pod_of(execution) for _ in range(50)]
+        answers = list(threads.map(its_node.ask, pods))
+        assert [says(answer)["sub"] for answer in answers] == ["alice"] * 50

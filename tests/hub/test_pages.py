@@ -140,6 +140,7 @@ def test_the_question_says_what_is_granted_to_which_execution_by_whom_and_until_
     [
         ({"launched_by": "bob"}, "Launched bybob, so Flyte says"),
         ({"launched_by": ""}, "Launched bySomebody whom Flyte does not name"),
+        ({"flyte_is_silent": True}, "Launched byThat is not known: Flyte could not be asked"),
         ({"scopes": ("read", "write")}, "It mayUse read, write"),
         ({"scopes": ("all", "read")}, "It mayDo everything that you can do in FlyteAlso use read"),
         ({"scopes": ()}, "It mayDo what Flyte lets everybody do who signs in"),

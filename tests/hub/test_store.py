@@ -25,7 +25,7 @@ from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.hub import statements as sql
 from flytekitplugins.authagent.hub.seal import Key, Seal
-from flytekitplugins.authagent.hub.store import Grant, Store, Taken, Tokens
+from flytekitplugins.authagent.hub.store import MOST_CHILDREN, Grant, Store, Taken, Tokens, TooMany
 from flytekitplugins.authagent.hub.tables import covered, metadata
 
 ROOT, CHILD = "flytesnacks:development:aroot", "flytesnacks:development:achild"
@@ -204,6 +204,26 @@ def test_a_person_finds_their_own_grants_newest_first(store: Store, clock: Clock
     assert found[0].id not in [grant.id for grant in store.of_subject("ada", ended_since=1501.0, limit=10)]
 
 
+def test_a_grant_that_lives_is_listed_before_those_that_ended_after_it(store: Store, clock: Clock) -> None:
+    old = deposited(store, "p:d:old")
+    for n in range(5):
+        clock.moment = 1001.0 + n
+        store.end(deposited(store, f"p:d:n{n}").id, "execution_ended")
+    clock.moment = 1010.0
+    young = deposited(store, "p:d:young")
+    found = [grant.execution for grant in store.of_subject("ada", ended_since=0.0, limit=4)]
+    assert found == [young.execution, "p:d:n4", "p:d:n3", old.execution]
+
+
+def test_a_grant_is_there_from_the_moment_its_person_consents(store: Store, clock: Clock) -> None:
+    grant = deposited(store, launched=False, pending=Secret("consent"))
+    assert store.due_to_follow(10) == [], "its execution comes after the consent"
+    clock.moment = 1500.0
+    assert store.overdue_consents(1001.0, 10) == [grant.id]
+    assert store.activate(grant.id, TOKENS) == replace(grant, status="active", created_at=1500.0)
+    assert [execution for execution, _ in store.due_to_follow(10)] == [ROOT]
+
+
 # Children
 
 
@@ -238,6 +258,37 @@ def test_a_child_that_has_another_grant_is_not_taken_from_it(store: Store) -> No
     with pytest.raises(Taken) as taken:
         store.adopt("p:d:other", ROOT)
     assert taken.value.grant == other
+
+
+def test_a_grant_covers_so_many_children_at_one_time_and_no_more(opened: Callable[..., Store]) -> None:
+    store = opened("memory")
+    active(store)
+    for n in range(MOST_CHILDREN):
+        store.adopt(f"p:d:c{n}", ROOT)
+    with pytest.raises(TooMany, match="too many executions"):
+        store.adopt(CHILD, ROOT)
+    assert store.covering(CHILD) is None
+    again = store.adopt("p:d:c7", ROOT)
+    assert again
+    assert again.children == MOST_CHILDREN
+    store.forget_child("p:d:c7")
+    assert store.adopt(CHILD, ROOT) == again
+
+
+def test_children_that_nobody_has_seen_keep_no_other_from_being_looked_at(store: Store, clock: Clock) -> None:
+    active(store)
+    for n in range(30):
+        store.adopt(f"p:d:c{n}", ROOT)
+    store.looked("p:d:c0", next_look=1001.0, launched=True)
+    clock.moment = 1001.0
+    active(store, "p:d:other")
+    due = [execution for execution, _ in store.due_to_follow(8)]
+    assert set(due[:3]) == {ROOT, "p:d:c0", "p:d:other"}
+    assert len(due) == len(set(due)) == 8
+    for n in range(8):
+        active(store, f"p:d:r{n}")
+    due = [execution for execution, _ in store.due_to_follow(8)]
+    assert [execution[:5] for execution in due] == ["p:d:r"] * 8 + ["p:d:c"] * 2, "a few of them in any case"
 
 
 def test_a_pending_grant_adopts_nobody(store: Store) -> None:
@@ -777,6 +828,7 @@ def test_the_hot_paths_use_indexes(file: Path, opened: Callable[..., Store]) -> 
         sql.COVERING,
         sql.TO_EXPIRE,
         sql.DUE_TO_FOLLOW,
+        sql.DUE_TO_BE_SEEN,
         sql.DUE_TO_REVOKE,
     ]
     with store._database._engine.connect() as connection:

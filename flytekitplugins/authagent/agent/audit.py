@@ -33,7 +33,7 @@ MAX_LABELS = 32
 
 class Audit:
     """
-    Appends to a file that only we write. `ready` is whether the last record got there.
+    Appends to a file that only we write. `ready` is whether the last record got there. Any thread may write.
 
     Each record is one `write` to a descriptor opened for appending, so that records of two agents do not mix.
     """
@@ -41,6 +41,7 @@ class Audit:
     def __init__(self, file: AuditFile | None, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._required = False
+        self._number: int | None = None
         self._descriptor: int | None = None
         self.ready = True
         self.open(file)
@@ -49,11 +50,17 @@ class Audit:
         """
         Write to `file` from now on, even where it is the same path: it may have been moved away (logrotate).
 
-        Raises `ConfigError` where it cannot be written; nothing has changed then.
+        Other threads may be at a record: what they write to keeps its number, and so never becomes another file, such
+        as a database. Raises `ConfigError` where it cannot be written; nothing has changed then.
         """
         opened = None if file is None else _opened(file.path)
-        self.close()
-        self._descriptor, self._required, self.ready = opened, file is not None and file.required, True
+        if self._number is None:
+            self._number = opened
+        elif opened is not None:
+            os.dup2(opened, self._number, inheritable=False)
+            os.close(opened)
+        self._required = file is not None and file.required
+        self._descriptor, self.ready = None if file is None else self._number, True
 
     def write(self, record: dict[str, Any]) -> bool:
         """Whether the caller may be answered: the record is written, or need not be."""
@@ -61,30 +68,30 @@ class Audit:
 
     def append(self, record: str) -> bool:
         """`write` for a record that is a line already: the one of a token is made in advance, but for its moment."""
-        if self._descriptor is None:
+        descriptor = self._descriptor
+        if descriptor is None:
             return True
         line = record.encode()
         try:
-            written = os.write(self._descriptor, line)
+            written = os.write(descriptor, line)
         except OSError as failed:
-            self._cannot(failed.strerror or "it failed")
-        else:
-            if written == len(line):
-                self.ready = True
-            else:
-                self._cannot("only a part of it fitted")
-        return self.ready or not self._required
+            return self._cannot(failed.strerror or "it failed")
+        if written != len(line):
+            return self._cannot("only a part of it fitted")
+        self.ready = True
+        return True
 
     def close(self) -> None:
-        """Nothing is written any more."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Nothing is written any more. No other thread may write now."""
+        number, self._number, self._descriptor = self._number, None, None
+        if number is not None:
+            os.close(number)
 
-    def _cannot(self, why: str) -> None:
+    def _cannot(self, why: str) -> bool:
         if self.ready:
             logger.error("an audit record cannot be written: %s", why)
         self.ready = False
+        return not self._required
 
 
 def known(workload: Workload, rule: Rule | None = None, asked: Asked | None = None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from ipaddress import IPv6Address
 from typing import NamedTuple, Protocol
 
 from flytekitplugins.authagent.agent.http import Request
@@ -108,6 +109,20 @@ class Connections:
 
 
 def _user(connection: Open) -> int | str:
-    """Who is held to the limit: the user whom the kernel names, or the address."""
+    """Who is held to the limit: the user whom the kernel names, or the network of the address."""
     peer = connection.peer
-    return -1 if peer is None else peer.address or peer.uid
+    return -1 if peer is None else network(peer.address) or peer.uid
+
+
+def network(address: str) -> str:
+    """
+    Who is one stranger, as far as addresses say: an IPv4 address; of IPv6, the /64 that everybody has for themselves.
+    """
+    if ":" not in address:
+        return address
+    try:
+        known = IPv6Address(address)
+    except ValueError:
+        return address
+    mapped = known.ipv4_mapped
+    return known.packed[:8].hex(":", 2) + "::/64" if mapped is None else str(mapped)

@@ -25,7 +25,7 @@ from flytekitplugins.authagent.agent.forward import Forward
 from flytekitplugins.authagent.agent.listener import Listener
 from flytekitplugins.authagent.agent.mint import Mint
 from flytekitplugins.authagent.agent.systemd import Notifier
-from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError
 
 if TYPE_CHECKING:
     from flytekitplugins.authagent.agent.server import Server
@@ -70,7 +70,8 @@ class Hub(Protocol):
         """
         Make ready for a configuration that was read anew, in a thread; what comes back adopts it.
 
-        Raises `ConfigError`, and nothing has changed then.
+        Raises `ConfigError`, and `ProviderUnavailable` where it cannot be told for now whether it can be used; nothing
+        has changed then. To adopt it needs neither a thread nor time, and does not fail.
         """
 
     def sweep(self, now: float) -> None:
@@ -101,8 +102,7 @@ def run(path: Path, socket: Path | None = None, make_hub: MakeHub | None = None)
     lock_up()
     notifier = Notifier(os.environ)
     with ExitStack() as stack:
-        audit = Audit(file.audit)
-        stack.callback(audit.close)
+        audit = Audit(file.audit)  # open till the process ends: a thread that is at something then still writes to it
         inherited = systemd.listening(os.environ)
         listener = None
         if file.socket is not None:
@@ -232,7 +232,7 @@ class _Serving:
                 attestor = self._attestor if _attests_alike(self._file, file) else _attestor(file)
                 providers = self._mint.built(file.upstreams)
                 self._audit.open(file.audit)
-            except ConfigError as wrong:
+            except AuthAgentError as wrong:  # a database that is away, too
                 self._server.metrics.reloads["refused"] += 1
                 logger.warning("nothing has changed, for the configuration cannot be used: %s", wrong)
             else:

@@ -136,6 +136,8 @@ class AgentFile(Section):
         if asks is None or isinstance(asks, Delegating) or is_for_callers(asks):
             yield f"ask_flyte_as: {self.hub.ask_flyte_as!r} is no upstream with tokens of its own"
         given = self.grants
+        if given and given.issuer and given.issuer != self.hub.people.issuer:
+            yield "people: and the upstream of kind grant have different issuers; a `sub` means nothing at another's"
         if given and given.audience == self.hub.people.audience:
             yield "people: audience: is the one of the tokens that tasks get, so a task could pass for a person"
 

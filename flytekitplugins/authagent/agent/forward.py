@@ -6,17 +6,17 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from flytekitplugins.authagent import wire
 from flytekitplugins.authagent.agent.asked import Asked
 from flytekitplugins.authagent.agent.delegation import Delegated, Ungranted
 from flytekitplugins.authagent.agent.mint import check_lifetime
 from flytekitplugins.authagent.agent.policy import scopes
-from flytekitplugins.authagent.agent.refusal import Refusal, busy, no_rule
+from flytekitplugins.authagent.agent.refusal import Refusal, no_rule
 from flytekitplugins.authagent.agent.rule import Rule
+from flytekitplugins.authagent.agent.shared_threads import SharedThreads
 from flytekitplugins.authagent.agent.upstream import HubSpec, Kinds
 from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.credential import Credential, Secret, claims
@@ -25,19 +25,22 @@ from flytekitplugins.authagent.http import Door
 from flytekitplugins.authagent.oauth import token_exchange, token_response
 from flytekitplugins.authagent.oauth.message import Request, Response
 
-AT_ONCE = 16
-"""Requests to hubs that are on their way at one time."""
+AT_ONCE = 64
+"""Requests to hubs that are on their way at one time. Each may be kept for ten seconds: the hub waits for a grant."""
+
+EACH = 2
+"""Of these, those of one pod: whatever it asks for in however many words, it has no more than its share."""
 
 WAITING = 512
-"""Callers that wait for one of them."""
+EACH_WAITING = 30
+PATIENCE = 12.0
+"""Requests that wait for their turn, those of one pod, and the seconds for which they do."""
 
 REMEMBERED = 4096
 """Tokens kept for the time in which a hub cannot be asked."""
 
 LOOK_SECONDS = 3.0
 """For a look at the caller's grant, which is only told to it."""
-
-Found = TypeVar("Found")
 
 
 class _Key(NamedTuple):
@@ -59,10 +62,17 @@ class Forward:
     def __init__(self, upstreams: Mapping[str, Kinds], now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._upstreams = upstreams
-        self._pool = ThreadPoolExecutor(AT_ONCE, "authagent-hub")
+        self._threads = SharedThreads(
+            "authagent-hub",
+            at_once=AT_ONCE,
+            each=EACH,
+            waiting=WAITING,
+            each_waiting=EACH_WAITING,
+            patience=PATIENCE,
+            refusal="too many requests wait for the hub",
+        )
         self._flights: dict[tuple[_Key, Asked], asyncio.Future[Delegated]] = {}
         self._kept: OrderedDict[_Key, Credential] = OrderedDict()
-        self._waiting = 0
 
     def use(self, upstreams: Mapping[str, Kinds]) -> None:
         """Ask these from now on. What came from a hub that is another one now is forgotten."""
@@ -91,7 +101,7 @@ class Forward:
         hub = self._hub()
         assertion = (("client_assertion_type", wire.ASSERTION_TYPE), ("client_assertion", shown.reveal()))
         told = Request(f"{hub.url}/grants/children", (("execution", child), *assertion))
-        return await self._in_thread(partial(_told, hub, told))
+        return await self._threads.run(_holder(workload), partial(_told, hub, told))
 
     async def grant_of(self, workload: Workload, shown: Secret | None) -> dict[str, Any] | None:
         """See `Delegation`. A hub that does not answer soon is as good as one that knows nothing."""
@@ -100,7 +110,8 @@ class Forward:
         hub = self._hub()
         look = Request(f"{hub.url}/identity", headers=(("Authorization", f"Bearer {shown.reveal()}"),))
         try:
-            content = await asyncio.wait_for(self._in_thread(partial(_told, hub, look)), LOOK_SECONDS)
+            asking = self._threads.run(_holder(workload), partial(_told, hub, look))
+            content = await asyncio.wait_for(asking, LOOK_SECONDS)
         except (Refusal, AuthAgentError, asyncio.TimeoutError):
             return None
         found = content.get("grant")
@@ -108,7 +119,7 @@ class Forward:
 
     def close(self) -> None:
         """Nothing is asked any more."""
-        self._pool.shutdown(wait=False)
+        self._threads.close()
 
     def _hub(self) -> HubSpec:
         return next(upstream for upstream in self._upstreams.values() if isinstance(upstream, HubSpec))
@@ -122,7 +133,7 @@ class Forward:
         hub = self._upstreams[key.upstream]
         assert isinstance(hub, HubSpec)  # noqa: S101 - the rules were checked
         try:
-            credential = await self._in_thread(partial(_exchanged, hub, key, asked, shown, self._now))
+            credential = await self._threads.run(key.pod, partial(_exchanged, hub, key, asked, shown, self._now))
         except ProviderUnavailable:
             kept = self._kept.get(key)
             if kept is None or kept.remaining(self._now()) <= max(asked.min_lifetime, 0):
@@ -138,14 +149,9 @@ class Forward:
             self._kept.popitem(last=False)
         return Delegated(credential, {"speaks_for": claims(credential.token).get("sub")})
 
-    async def _in_thread(self, work: Callable[[], Found]) -> Found:
-        if self._waiting >= WAITING:
-            raise busy("too many callers wait for the hub", f"{self._waiting} at a time")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        finally:
-            self._waiting -= 1
+
+def _holder(workload: Workload) -> object:
+    return workload.pod.uid if workload.pod else workload.peer
 
 
 def _exchanged(hub: HubSpec, key: _Key, asked: Asked, shown: Secret, now: Callable[[], float]) -> Credential:

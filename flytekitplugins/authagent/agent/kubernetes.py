@@ -15,6 +15,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from flytekitplugins.authagent.agent import projected_token
@@ -23,7 +24,8 @@ from flytekitplugins.authagent.agent.kubernetes_settings import KubernetesSettin
 from flytekitplugins.authagent.agent.peer import Peer
 from flytekitplugins.authagent.agent.pod_checks import Reference, Review, execution_of, pod_of, reviewed, workflow_of
 from flytekitplugins.authagent.agent.projected_token import ProjectedToken
-from flytekitplugins.authagent.agent.refusal import Refusal, busy, unavailable
+from flytekitplugins.authagent.agent.refusal import Refusal, unavailable
+from flytekitplugins.authagent.agent.shared_threads import SharedThreads
 from flytekitplugins.authagent.agent.workload import Pod, Workload
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.source import Clock
@@ -40,7 +42,15 @@ STALE = 300.0
 IN_FLIGHT = 8
 WAITING = 64
 KNOWN_IN_FLIGHT = 4
-"""Calls at once: for tokens that were never reviewed well, and, so that a flood of those starves nobody, for others."""
+"""
+Calls at once: for tokens that were never reviewed well, and, so that a flood of those starves nobody, for others.
+
+An address (a user, on the socket) may have all of the former to itself while nobody else wants them: behind one address
+may be a node with many pods that start. Once others do, each has its share.
+"""
+
+PATIENCE = SECONDS - 1
+"""Seconds for which one is queued, so that there is time to ask."""
 
 REMEMBERED = 4096
 EXECUTIONS = 1024
@@ -94,7 +104,15 @@ class Kubernetes:
         self._executions: OrderedDict[Behind, dict[str, Any]] = OrderedDict()
         self._flights: dict[bytes, asyncio.Task[Pod]] = {}
         self._counts: Counter[str] = Counter()
-        self._new = ThreadPoolExecutor(IN_FLIGHT, "authagent-attest")
+        self._new = SharedThreads(
+            "authagent-attest",
+            at_once=IN_FLIGHT,
+            each=IN_FLIGHT,
+            waiting=WAITING,
+            each_waiting=WAITING,
+            patience=PATIENCE,
+            refusal="too many callers are being attested",
+        )
         self._again = ThreadPoolExecutor(KNOWN_IN_FLIGHT, "authagent-attest-again")
 
     def attest(self, peer: Peer, shown: Secret | None) -> Workload | Awaitable[Workload]:
@@ -127,12 +145,12 @@ class Kubernetes:
 
     def close(self) -> None:
         """See `Attestor`."""
-        for pool in (self._new, self._again):
-            pool.shutdown(wait=False)
+        self._new.close()
+        self._again.shutdown(wait=False)
 
     async def _attested(self, peer: Peer, token: ProjectedToken) -> Workload:
         try:
-            pod = await asyncio.wait_for(asyncio.shield(self._flight(token)), SECONDS)
+            pod = await asyncio.wait_for(asyncio.shield(self._flight(peer, token)), SECONDS)
             self._counts["attested"] += 1
         except (Refusal, asyncio.TimeoutError) as failed:
             refusal = failed if isinstance(failed, Refusal) else unavailable("pods cannot be attested for now", "time")
@@ -144,23 +162,22 @@ class Kubernetes:
             pod = stale
         return Workload(peer, pod)
 
-    def _flight(self, token: ProjectedToken) -> asyncio.Task[Pod]:
-        """The attestation of `token` that is going on, or a new one. Raises `Refusal` where too many are."""
+    def _flight(self, peer: Peer, token: ProjectedToken) -> asyncio.Task[Pod]:
+        """The attestation of `token` that is going on, or a new one."""
         flight = self._flights.get(token.digest)
         if flight is None:
-            known = token.digest in self._tokens
-            if not known and len(self._flights) >= IN_FLIGHT + WAITING:
-                raise busy("too many callers are being attested", f"{len(self._flights)} at a time")
-            flight = asyncio.get_running_loop().create_task(self._fly(token, self._again if known else self._new))
+            flight = asyncio.get_running_loop().create_task(self._fly(peer, token))
             flight.add_done_callback(lambda done: done.cancelled() or done.exception())  # somebody may not wait for it
             self._flights[token.digest] = flight
         return flight
 
-    async def _fly(self, token: ProjectedToken, pool: ThreadPoolExecutor) -> Pod:
-        loop = asyncio.get_running_loop()
-        deadline = time.monotonic() + SECONDS
+    async def _fly(self, peer: Peer, token: ProjectedToken) -> Pod:
+        ask = partial(self._ask, token, time.monotonic() + SECONDS)
         try:
-            found = await loop.run_in_executor(pool, self._ask, token, deadline)
+            if token.digest in self._tokens:
+                found = await asyncio.get_running_loop().run_in_executor(self._again, ask)
+            else:
+                found = await self._new.run(peer.address or peer.uid, ask)
         except _Gone as gone:
             self._forget(gone.pod_uid)
             raise gone.refusal from None

@@ -175,6 +175,7 @@ class Server:
     async def _delegated(self, workload: Workload, asked: Asked, rule: Rule) -> Answer:
         """A token of the person for whom the execution runs, or what the rule says without one."""
         assert self._delegation is not None  # noqa: S101 - whoever has such an upstream has this
+        settled = self._settled
         record = known(workload, rule, asked)
         try:
             found = await asyncio.wait_for(
@@ -186,6 +187,8 @@ class Server:
             return self._refused(workload, unavailable("the grant's token cannot be had for now", "time", 5), record)
         except AuthAgentError as failed:
             return self._failed(workload, Decision(asked, rule, None, record), failed)
+        if settled is not self._settled:
+            return await _there(self._decide(workload, asked))  # rules have changed meanwhile
         if isinstance(found, Ungranted):
             return await self._otherwise(workload, asked, rule, found)
         decision = Decision(asked, rule, None, record | found.facts)
@@ -231,6 +234,8 @@ class Server:
             record = known(workload) | record
             if not any(policy.knows(rule.who, workload) for rule in self._settled.file.delegating_rules):
                 raise unknown_peer("no rule gives this caller tokens of people")
+            if not self._audit.write({**workload.peer.described(), "outcome": "asked", **record}):
+                return self._unwritten()
             content = await asyncio.wait_for(delegation.adopt(workload, child, shown), MINT_SECONDS)
         except Refusal as refusal:
             return self._refused(workload, refusal, record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -11,6 +12,7 @@ from pathlib import Path, PurePath
 from pydantic import BaseModel, ConfigDict
 
 from flytekitplugins.authagent import flyte_config, trust, yaml_file
+from flytekitplugins.authagent.cli import script
 from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.hub_client import check_execution
 
@@ -29,17 +31,25 @@ WITH_VALUE = frozenset(
 OF_PYFLYTE = frozenset({"-k", "--pkgs", "-c", "--config"})
 """Those of `pyflyte` itself."""
 
+NAMED_PYFLYTE = Path(__file__).with_name("named_pyflyte.py")
+"""What runs a `pyflyte` whose arguments nobody else may see."""
+
 ALWAYS_REMOTE = frozenset({"remote-launchplan", "remote-workflow", "remote-task"})
 """What `pyflyte run` launches without being told --remote."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A command line that launches `execution` (`project:domain:name`), and what its environment has beside ours."""
+    """
+    A command line that launches `execution` (`project:domain:name`), and what its environment has beside ours.
+
+    `is_seen`: whether the name is among the arguments of a command that could not be told it otherwise.
+    """
 
     argv: tuple[str, ...]
     execution: str
     environ: Mapping[str, str] = field(default_factory=dict)
+    is_seen: bool = False
 
 
 def new_name() -> str:
@@ -53,8 +63,9 @@ def plan(
     """
     How `command` launches an execution called `name`.
 
-    `pyflyte run` is told with --name. Everything else finds the name where it says `{execution}`, and in the
-    environment. Raises `ConfigError` for a command that launches nothing, or under a name of its own.
+    `pyflyte run` is told with --name, which no other user of the machine sees where it is a script of Python's.
+    Everything else finds the name where it says `{execution}`, and in the environment. Raises `ConfigError` for a
+    command that launches nothing, or under a name of its own.
     """
     if PurePath(command[0]).name == "pyflyte":
         _, at = _scan(command, 1, OF_PYFLYTE)
@@ -84,7 +95,7 @@ def _pyflyte_run(  # noqa: PLR0917 - one caller, above
             "the command names the execution itself, and who guesses the name could launch under the grant",
             hint="leave --name out; or launch first, and then run `authagent grant`",
         )
-    added: list[str] = [] if own_name else ["--name", name]
+    added: list[str] = [] if own_name else ["--name", PLACEHOLDER]
     where = []
     for option, wanted in (("project", project), ("domain", domain)):
         own = next((value for key, value in reversed(options) if key in (f"-{option[0]}", f"--{option}")), None)
@@ -93,8 +104,24 @@ def _pyflyte_run(  # noqa: PLR0917 - one caller, above
         if wanted and not own:
             added += [f"--{option}", wanted]
         where.append(own or wanted or _default(option, environ))
-    options_told = [argument.replace(PLACEHOLDER, name) for argument in command[at:end]]
-    return Launch((*command[:at], *added, *options_told, *command[end:]), check_execution(":".join((*where, name))))
+    told = (*command[1:at], *added, *command[at:end])
+    return _unseen(command[0], told, command[end:], check_execution(":".join((*where, name))), environ)
+
+
+def _unseen(
+    pyflyte: str, told: Sequence[str], rest: Sequence[str], execution: str, environ: Mapping[str, str]
+) -> Launch:
+    """`pyflyte` with the arguments `told`, where `{execution}` is the name, and the `rest` as it is."""
+    program = shutil.which(pyflyte, path=environ.get("PATH"))
+    if program is None:  # nor will it be run
+        return Launch((pyflyte, *told, *rest), execution)
+    name = execution.rpartition(":")[2]
+    python = script.interpreter(program)
+    if not python:
+        named = [argument.replace(PLACEHOLDER, name) for argument in told]
+        return Launch((pyflyte, *named, *rest), execution, is_seen=True)
+    argv = (*python, str(NAMED_PYFLYTE), program, str(len(told)), *told, *rest)
+    return Launch(argv, execution, {"AUTHAGENT_EXECUTION": name})
 
 
 def _scan(command: Sequence[str], at: int, with_value: frozenset[str]) -> tuple[list[tuple[str, str | None]], int]:

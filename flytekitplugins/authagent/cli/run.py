@@ -48,6 +48,12 @@ def run(arguments: list[str]) -> int:
             them.terminal.say("Nothing was launched.")
             raise
         them.terminal.say(_announcement(grant))
+        if launch.is_seen:
+            _complain(
+                them,
+                "until it is launched, other users of this machine can read the execution's name among the arguments"
+                f" of {command[0]}, which is no Python script; who launches under that name first acts for you",
+            )
         them.leave()
         try:
             status = child.run(launch.argv, os.environ | launch.environ)
@@ -151,7 +157,8 @@ def _parser() -> argparse.ArgumentParser:
         usage="%(prog)s [options] -- COMMAND...",
         description="Run a command that launches an execution, and let the tasks of that act for you. The grant is "
         "made before the launch, for a name that `pyflyte run` is told with --name, and every other command finds as "
-        f"{launcher.PLACEHOLDER} among its arguments or as AUTHAGENT_EXECUTION in its environment.",
+        f"{launcher.PLACEHOLDER} among its arguments or as AUTHAGENT_EXECUTION in its environment. Arguments are what "
+        "other users of the machine can read.",
     )
     granted.add_options(parser)
     parser.add_argument("--project", metavar="P", help="where it is launched, where the command does not say")

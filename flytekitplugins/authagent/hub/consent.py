@@ -286,18 +286,19 @@ def _check_scopes(credential: Credential, wanted: tuple[str, ...]) -> None:
 
 
 def _check_lost(response: Response) -> None:
-    """Raises `Lost` for answers which mean that a refresh token is good for nothing any more (RFC 6749 section 5.2)."""
-    if response.status == 400:
-        try:
-            code = response.json().get("error")
-        except ProviderError:
-            return
-        if code == "invalid_grant":
-            raise Lost("the identity provider does not take the person's consent any more", hint="consent again")
+    """
+    Raises `Lost` for the answer which means that a refresh token is good for nothing any more (RFC 6749 section 5.2).
+
+    A server that is broken for a moment says nothing of the consent, whatever it says: nothing is ended for that.
+    """
+    if response.status != 400:
+        return
     try:
-        refresh.check(response, Request(response.url))
-    except AuthAgentError as ended:
-        raise Lost(str(ended.args[0]), hint="consent again") from None
+        code = response.json().get("error")
+    except ProviderError:
+        return
+    if code == "invalid_grant":
+        raise Lost("the identity provider does not take the person's consent any more", hint="consent again")
 
 
 def _with_refresh_token(response: Response) -> Response:

@@ -32,6 +32,15 @@ MARGIN = 2.0
 PAUSE = 2.0
 """Seconds for which a failure answers all who ask under the same grant."""
 
+SLACK = 1.0
+"""Seconds that a wish for a lifetime may be missed by: lifetimes are whole seconds on the wire."""
+
+FORCED_INTERVAL = 2.0
+"""Seconds for which a token is not replaced before it is due, whatever somebody wishes."""
+
+FAILURES = 256
+"""Failures that are remembered, the oldest dropped first."""
+
 UNSAVED = 4096
 """Rotations that are kept while the database cannot take them."""
 
@@ -78,6 +87,19 @@ class Custody:
         if found is None or found.remaining(self._now()) <= max(min_lifetime, MARGIN):
             return None
         return found
+
+    def may_bring(self, tokens: Tokens, scopes: tuple[str, ...], min_lifetime: float) -> bool:
+        """
+        Whether a mint could bring what is wished for: a wish that none can meet, or that comes again and again, is not
+        to cost one each time.
+        """
+        found = self.valid(tokens, scopes, 0)
+        if not min_lifetime or found is None or found.issued_at is None or found.expires_at is None:
+            return True
+        if found.remaining(self._now()) <= min(EARLY, (found.expires_at - found.issued_at) / 2):
+            return True  # it is due anyway
+        long_enough = found.expires_at - found.issued_at + SLACK >= min_lifetime
+        return long_enough and self._now() >= found.issued_at + FORCED_INTERVAL
 
     def renewed(self, grant: Grant, scopes: tuple[str, ...], min_lifetime: float) -> Credential:
         """As `_renewed`; a grant whose consent is lost ends by that."""
@@ -143,9 +165,9 @@ class Custody:
         """Let `failed` answer all who ask under this grant for a moment."""
         now = time.monotonic()
         with self._lock:
-            if len(self._failed) >= UNSAVED:
-                self._failed = {one: kept for one, kept in self._failed.items() if kept[0] > now}
             self._failed[grant_id] = (now + PAUSE, failed)
+            while len(self._failed) > FAILURES:
+                del self._failed[next(iter(self._failed))]
 
     def _check_pause(self, grant_id: str) -> None:
         until, failed = self._failed.get(grant_id, (0.0, None))

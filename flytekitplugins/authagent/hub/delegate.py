@@ -59,12 +59,16 @@ class Delegate:
         self._database, self._provider = database, provider
         self._now, self._ended = now, ended
         self._flights: dict[tuple[str, tuple[str, ...], int], asyncio.Future[Credential]] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._queued: Counter[str] = Counter()
         self._looks: dict[str, asyncio.Future[Held | None]] = {}
         self._scheduled: OrderedDict[str, bool] = OrderedDict()
         self.counts: Counter[str] = Counter()
 
     async def token(self, workload: Workload, asked: Asked, rule: Rule, shown: Secret | None) -> Delegated | Ungranted:
         """See `Delegation`."""
+        if asked.subject_token is not None or asked.actor_token is not None:
+            raise no_rule("the rule gives tokens of whoever consented, and none in return for another")
         pod = workload.pod
         if pod is None or pod.execution is None:
             return await self._without(None, asked, rule, "no execution is attested for the caller")
@@ -73,12 +77,14 @@ class Delegate:
             return await self._without(pod.execution, asked, rule, "no grant covers the execution")
         grant = held.grant
         self._check_person(grant, asked, rule)
-        if not grant.launched:
-            await self._confirm(grant)
         scopes = _scopes(grant, asked, rule)
         credential = self._custody.fresh(held.tokens, scopes, asked.min_lifetime)
-        if credential is None:
-            credential = await self._renewed(held, scopes, asked.min_lifetime)
+        if not grant.launched or credential is None:
+            if not grant.launched:
+                await self._confirm(grant)
+            if credential is None:
+                credential = await self._renewed(held, scopes, asked.min_lifetime)
+            await self._check_alive(pod.execution, grant)
         if asked.min_lifetime and credential.remaining(self._now()) + 1 < asked.min_lifetime:
             raise TooShort(f"no token lives {asked.min_lifetime} s or more")
         check_principal(credential, grant.subject, rule.give.upstream, rule.name)
@@ -198,6 +204,12 @@ class Delegate:
             raise unavailable("Flyte cannot be asked about the execution for now", str(failed), 5) from None
         raise no_rule("Flyte does not know the execution as one of the person who consented")
 
+    async def _check_alive(self, execution: str, grant: Grant) -> None:
+        """Nothing is given under a grant that ended while somebody else was asked."""
+        held = await self._in(self._database, partial(self._store.of_execution, execution))
+        if held is None or held.grant.id != grant.id:
+            raise no_rule("the grant has ended meanwhile")
+
     async def _renewed(self, held: Held, scopes: tuple[str, ...], min_lifetime: int) -> Credential:
         """
         One flight in this process for all tasks of a grant; between replicas the store sees to it.
@@ -205,11 +217,13 @@ class Delegate:
         The old token stands in while it is valid and no other can be had for now.
         """
         grant = held.grant
+        if not self._custody.may_bring(held.tokens, scopes, min_lifetime):
+            raise TooShort(f"no token lives {min_lifetime} s or more")
         key = (grant.id, scopes, min_lifetime)
         flight = self._flights.get(key)
         if flight is None:
             work = partial(self._custody.renewed, grant, scopes, min_lifetime)
-            flight = self._flights[key] = asyncio.ensure_future(self._in(self._provider, work))
+            flight = self._flights[key] = asyncio.ensure_future(self._in_turn(grant.id, work))
             flight.add_done_callback(lambda done: self._landed(key, done))
         try:
             return await asyncio.shield(flight)
@@ -226,6 +240,18 @@ class Delegate:
                 "the consent for this execution cannot be used any more; its person must consent again",
                 str(lost.args[0]),
             ) from None
+
+    async def _in_turn(self, grant_id: str, work: Callable[[], Credential]) -> Credential:
+        """Whatever is asked under one grant takes one thread, however many ways there are to ask for it."""
+        turn = self._turns.setdefault(grant_id, asyncio.Lock())
+        self._queued[grant_id] += 1
+        try:
+            async with turn:
+                return await self._in(self._provider, work)
+        finally:
+            self._queued[grant_id] -= 1
+            if not self._queued[grant_id]:
+                del self._queued[grant_id], self._turns[grant_id]
 
     def _landed(self, key: tuple[str, tuple[str, ...], int], done: asyncio.Future[Credential]) -> None:
         self._flights.pop(key, None)

@@ -26,8 +26,9 @@ class Seen:
     """
     An execution, as Flyte describes it.
 
-    `principal` and `scheduled` are words that whoever launches an execution can choose: they may take something away,
-    and never give it.
+    `principal` is empty where the execution names a parent: flyteadmin then takes that of the parent, and anybody can
+    name any; without one it is whose token launched it. `scheduled` is a word that whoever launches an execution can
+    choose. Both may take something away, and never give it.
     """
 
     principal: str
@@ -98,7 +99,7 @@ class Executions:
             raise ProviderUnavailable(f"Flyte at {self.name} does not say how an execution is: {code.name}") from None
         said = answer.spec.metadata
         return Seen(
-            principal=said.principal,
+            principal="" if said.HasField("parent_node_execution") else said.principal,
             scheduled=said.mode == ExecutionMetadata.SCHEDULED or said.HasField("scheduled_at"),
             over=WorkflowExecution.Phase.Name(answer.closure.phase) in _OVER,
         )

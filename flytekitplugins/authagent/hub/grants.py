@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from flytekitplugins.authagent.agent.asked import execution as checked_execution
-from flytekitplugins.authagent.agent.refusal import Refusal, invalid_request, unavailable
+from flytekitplugins.authagent.agent.refusal import Refusal, busy, invalid_request, unavailable
 from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
 from flytekitplugins.authagent.hub.consent import Consent
 from flytekitplugins.authagent.hub.flyte import Executions, Seen
 from flytekitplugins.authagent.hub.person import Person
-from flytekitplugins.authagent.hub.store import Grant, Store, Taken
+from flytekitplugins.authagent.hub.store import Grant, Store, Taken, Tokens, TooMany
 
 USUAL = 8 * 3600.0
 """Seconds for which a grant lasts where nobody says otherwise, if it may last so long."""
@@ -31,6 +31,9 @@ SHORTEST = 60
 
 PATIENCE = 600.0
 """Seconds that a person has to consent on the page."""
+
+OBTAINED_WITHIN = 60.0
+"""Seconds after which a consent that should have come without the person is not on its way any more."""
 
 POLL_SECONDS = 2
 """How often to ask whether they have."""
@@ -70,6 +73,15 @@ def deposit_of(form: Mapping[str, str], *, longest: float) -> Deposit:
     return Deposit(checked_execution(form.get("execution", "")), float(seconds), scopes, launch == "later")
 
 
+Written = Callable[[Grant, str], bool]
+"""Writes that something came of a grant, and says whether it could."""
+
+
+def _unwritten(_grant: Grant, _outcome: str) -> bool:
+    """Where nobody keeps records."""
+    return True
+
+
 class Grants:
     """See the module. `base` is the hub's own address; `now` is in seconds since the epoch."""
 
@@ -87,12 +99,13 @@ class Grants:
 
     # A person's
 
-    def deposit(self, person: Person, wanted: Deposit) -> tuple[Grant, bool]:
+    def deposit(self, person: Person, wanted: Deposit, write: Written = _unwritten) -> tuple[Grant, bool]:
         """
         The grant of `person` for an execution: a new one, or their old one prolonged; and whether it is new.
 
-        It is pending where they have yet to consent on the page. Raises `Refusal`; and `Denied`, `ProviderUnavailable`
-        and `ProviderError` where consent cannot be obtained, and nothing is left then.
+        It is pending where they have yet to consent on the page. `write` writes the audit record, before the grant is
+        good for anything. Raises `Refusal`; and `Denied`, `ProviderUnavailable` and `ProviderError` where consent
+        cannot be obtained, and nothing is left then.
         """
         self._check_scopes(wanted.scopes)
         self._check_execution(person, wanted)
@@ -109,8 +122,13 @@ class Grants:
                 pending=Secret(json.dumps({"name": person.name})),
             )
         except Taken as taken:
-            return self._prolonged(person, wanted, taken.grant, until), False
-        return (grant if page else self._obtained(person, grant)), True
+            return self._prolonged(person, wanted, taken.grant, until, write), False
+        if not page:
+            return self._obtained(person, grant, write), True
+        if not write(grant, "asked for"):
+            self._store.end(grant.id, "declined")
+            raise unwritable()
+        return grant, True
 
     def mine(self, person: Person) -> list[Grant]:
         """Those that live, and those that ended lately."""
@@ -154,10 +172,13 @@ class Grants:
             raise invalid_request("an execution is no child of its own")
         if child.split(":")[:2] != pod.execution.split(":")[:2]:
             raise Refusal(400, "unauthorized_client", "a grant covers children in its own project and domain only")
+        self._check_child(child, pod.execution)
         try:
             grant = self._store.adopt(child, pod.execution)
         except Taken:
             raise Refusal(400, "unauthorized_client", "another grant covers that execution") from None
+        except TooMany as many:
+            raise busy("the grant covers as many executions as it can; wait until some have ended", str(many)) from None
         if grant is None:
             raise Refusal(400, "unauthorized_client", "no grant covers the execution that asks")
         return grant
@@ -167,6 +188,17 @@ class Grants:
         if grant is None or grant.subject != person.subject:
             raise not_found("you have no such grant")
         return grant
+
+    def _check_child(self, child: str, parent: str) -> None:
+        """A task must not put its grant over what somebody else launched; Flyte's word takes away here, too."""
+        held = self._store.of_execution(parent)
+        if held is None:
+            raise Refusal(400, "unauthorized_client", "no grant covers the execution that asks")
+        seen = self._look(child)
+        if seen is None:
+            raise Refusal(400, "unauthorized_client", "Flyte knows no such execution; launch it first")
+        if seen.over or seen.principal != held.grant.subject:
+            raise Refusal(400, "unauthorized_client", "that execution is not one that you launched, or it has ended")
 
     def _check_scopes(self, scopes: tuple[str, ...]) -> None:
         has = set(self.consent.spec.scopes)
@@ -197,36 +229,62 @@ class Grants:
         except AuthAgentError as failed:
             raise unavailable("Flyte cannot be asked about executions for now", str(failed), 5) from None
 
-    def _prolonged(self, person: Person, wanted: Deposit, grant: Grant, until: float) -> Grant:
+    def _prolonged(self, person: Person, wanted: Deposit, grant: Grant, until: float, write: Written) -> Grant:
         if grant.subject != person.subject or grant.execution != wanted.execution:
             raise conflict("another grant covers that execution")
         if wanted.scopes and set(wanted.scopes) != set(grant.scopes):
             raise conflict("your grant for that execution has other scopes; revoke it first")
-        if grant.status == "pending":
+        if grant.status == "pending" and self.consent.way == "page":
             return grant
-        return self._store.extend(grant.id, until) or grant
+        if grant.status == "pending":  # somebody is at it, or was killed at it
+            if self._now() < grant.created_at + OBTAINED_WITHIN:
+                raise unavailable("your consent to that is being obtained; try again", "a pending grant", 5)
+            self._store.end(grant.id, "declined")
+            return self.deposit(person, wanted, write)[0]
+        if not write(grant, "prolonged"):
+            raise unwritable()
+        longer = self._store.extend(grant.id, until)
+        if longer is None:
+            raise conflict("your grant for that execution has just ended; try again")
+        return longer
 
-    def _obtained(self, person: Person, grant: Grant) -> Grant:
+    def _obtained(self, person: Person, grant: Grant, write: Written) -> Grant:
         """`grant`, with what tokens can be minted from; one that cannot be had is ended."""
         try:
-            if self.consent.way == "exchange":
-                tokens = self.consent.exchange(person.token, person.subject, grant.scopes)
-            else:
-                tokens, refused = self.consent.mint(grant, None, tuple(sorted(grant.scopes)))
-                if refused is not None:
-                    raise refused
-        except AuthAgentError:
+            tokens = self._first_tokens(person, grant)
+        except BaseException:
             self._store.end(grant.id, "declined")
             raise
         try:
-            active = self._store.activate(grant.id, tokens)
-        except ProviderUnavailable:
-            self.consent.give_back(tokens.refresh)
+            written = write(grant, "deposited")
+            active = self._store.activate(grant.id, tokens) if written else None
+        except BaseException:
+            self._unwanted(grant, tokens)
             raise
         if active is None:
-            self.consent.give_back(tokens.refresh)
-            raise conflict("the grant was revoked before it began")
+            self._unwanted(grant, tokens)
+            raise conflict("the grant was revoked before it began") if written else unwritable()
         return active
+
+    def _first_tokens(self, person: Person, grant: Grant) -> Tokens:
+        if self.consent.way == "exchange":
+            return self.consent.exchange(person.token, person.subject, grant.scopes)
+        tokens, refused = self.consent.mint(grant, None, tuple(sorted(grant.scopes)))
+        if refused is not None:
+            raise refused
+        return tokens
+
+    def _unwanted(self, grant: Grant, tokens: Tokens) -> None:
+        """Let `tokens` be revoked until it is done; at once, and once, where the database cannot remember to."""
+        try:
+            self._store.discard(grant.id, tokens, "declined")
+        except AuthAgentError:
+            self.consent.give_back(tokens.refresh)
+
+
+def unwritable() -> Refusal:
+    """Nothing is granted that is not written down first."""
+    return unavailable("the hub cannot write its audit file", "", 5)
 
 
 def not_found(description: str) -> Refusal:

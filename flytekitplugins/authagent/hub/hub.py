@@ -43,6 +43,11 @@ DATABASE_THREADS = 16
 PROVIDER_THREADS = 16
 PEOPLE_THREADS = 8
 BACKGROUND_THREADS = 4
+AUTHENTICATION_THREADS = 8
+"""For strangers: whoever shows a token may have the issuer asked, and is to take no thread from anybody else."""
+
+LOOK_THREADS = 8
+REVOCATION_THREADS = 4
 POOL = 2 * PROVIDER_THREADS
 """Connections to the database at most. Half of them are for those who keep one while the provider is asked."""
 
@@ -69,6 +74,9 @@ class Hub:
         self._provider = ThreadPoolExecutor(PROVIDER_THREADS, "hub-provider")
         self._for_people = ThreadPoolExecutor(PEOPLE_THREADS, "hub-people")
         self._background = ThreadPoolExecutor(BACKGROUND_THREADS, "hub-background")
+        self._authentication = ThreadPoolExecutor(AUTHENTICATION_THREADS, "hub-authentication")
+        self._looking = ThreadPoolExecutor(LOOK_THREADS, "hub-looking")
+        self._revoking = ThreadPoolExecutor(REVOCATION_THREADS, "hub-revoking")
         self._store = Store(_store_url(settings), made.seal, now=now, pool=POOL)
         self._store.start()
         self._people, self._certificate = made.people, made.certificate
@@ -123,6 +131,8 @@ class Hub:
             self._executions,
             self.settings,
             threads=self._background,
+            looking=self._looking,
+            revoking=self._revoking,
             write=self._audit.write,
             now=self._now,
         )
@@ -133,6 +143,7 @@ class Hub:
             self._pages,
             self._audit,
             threads=self._for_people,
+            authentication=self._authentication,
             longest=lambda: self.settings.longest,
             rate=self.settings.rate,
             after_revocation=self._revoke_now,
@@ -177,14 +188,22 @@ class Hub:
 
     def close(self) -> None:
         """See `agent.daemon.Hub`."""
-        for threads in (self._database, self._provider, self._for_people, self._background):
+        for threads in (
+            self._database,
+            self._provider,
+            self._for_people,
+            self._background,
+            self._authentication,
+            self._looking,
+            self._revoking,
+        ):
             threads.shutdown(wait=False, cancel_futures=True)
         self._executions.close()
         self._store.close()
 
     def _adopt(self, file: AgentFile, made: Made) -> None:
         self._file, self._people = file, made.people
-        self._store.use(made.seal)
+        self._store.seal_under(made.seal)  # `prepare` has checked it
         self._custody.use(made.consent)
         self._grants.consent = made.consent
         self._pages.use(made.consent, _browsers(self.settings, made.seal))

@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flytekitplugins.authagent import trust
-from flytekitplugins.authagent.agent.connections import Connections
+from flytekitplugins.authagent.agent.connections import Connections, network
 from flytekitplugins.authagent.agent.hub_settings import TlsFiles
 from flytekitplugins.authagent.errors import ConfigError
 
@@ -160,7 +160,7 @@ class NetworkListener:
         try:
             for _ in range(room):
                 connection, address = self._socket.accept()
-                self._admit(connection, str(address[0]))
+                self._admit(connection, network(str(address[0])))
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as failed:

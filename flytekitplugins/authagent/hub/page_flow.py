@@ -134,10 +134,12 @@ class PageFlow:
 
     async def _ask(self, request: Request, grant: Grant, name: str) -> Answer:
         sign_in = await self._in(lambda: self.consent.sign_in)
+        seen, silent = None, False
         try:
             seen = await self._in(partial(self._executions.look, grant.execution))
-        except AuthAgentError:
-            seen = None
+        except AuthAgentError as failed:
+            logger.warning("a consent page cannot say who launched its execution: %s", failed)
+            silent = True
         proof, cookie = self._browsers.invite(request.cookie, grant.id)
         question = pages.Question(
             execution=grant.execution,
@@ -146,6 +148,7 @@ class PageFlow:
             expires_at=grant.expires_at,
             flyte=self._executions.name,
             launched_by=None if seen is None else seen.principal,
+            flyte_is_silent=silent,
             outlives=self._outlives(),
         )
         return pages.consent(
@@ -216,7 +219,8 @@ class PageFlow:
         granted = self.consent.finish(code, started)
         try:
             tokens = self.consent.tokens_of(granted, grant.subject, grant.scopes)
-            active = self._store.activate(grant.id, tokens)
+            written = self._write(peer, grant, "deposited")  # first: nothing is active that is not written down
+            active = self._store.activate(grant.id, tokens) if written else None
         except AuthAgentError as failed:
             self.consent.give_back(granted.refresh_token)
             if isinstance(failed, OtherPerson):
@@ -225,9 +229,8 @@ class PageFlow:
             raise
         if active is None:
             self.consent.give_back(granted.refresh_token)
-            return self._problem(409, "Too late", "Meanwhile this was revoked, or allowed already.")
-        if not self._write(peer, active, "deposited"):
-            self._store.end(grant.id, "revoked")
+            if written:
+                return self._problem(409, "Too late", "Meanwhile this was revoked, or allowed already.")
             return self._problem(503, "Not now", "The hub cannot write its audit file, and so gives nothing.")
         return pages.done(active.execution, expires_at=active.expires_at, now=self._now(), secure=self._secure)
 

@@ -27,8 +27,9 @@ class Question:
     """
     What a person is asked to allow. Moments are seconds since the epoch.
 
-    `launched_by` is the principal that Flyte names; `None`: the execution is not launched yet; "": it names nobody.
-    `outlives` is for how many seconds at most a token that was given out works after the end; `None`: nobody knows.
+    `launched_by` is the principal that Flyte names; `None`: the execution is not launched yet; "": it names nobody. It
+    says nothing where `flyte_is_silent`: it could not be asked. `outlives` is for how many seconds at most a token that
+    was given out works after the end; `None`: nobody knows.
     """
 
     execution: str
@@ -38,6 +39,7 @@ class Question:
     flyte: str
     launched_by: str | None
     outlives: float | None
+    flyte_is_silent: bool = False
 
 
 def consent(
@@ -55,7 +57,7 @@ def consent(
         ("Execution", _execution(question.execution)),
         ("In Flyte at", _name(question.flyte)),
         ("Asked for by", _name(question.subject)),
-        ("Launched by", _launcher(question.launched_by)),
+        ("Launched by", _launcher(question)),
         ("It may", _powers(question.scopes)),
         ("Until", f"{until},<br>or until the execution ends, if that is sooner"),
     )
@@ -142,7 +144,10 @@ def _execution(text: str) -> str:
     return _name(text, code=True).replace(":", ":<wbr>")
 
 
-def _launcher(principal: str | None) -> str:
+def _launcher(question: Question) -> str:
+    principal = question.launched_by
+    if question.flyte_is_silent:
+        return "That is not known: Flyte could not be asked"
     if principal is None:
         return "Nobody yet, so Flyte says"
     return f"{_name(principal)}, so Flyte says" if principal else "Somebody whom Flyte does not name"

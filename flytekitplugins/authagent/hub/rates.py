@@ -1,11 +1,13 @@
-"""How many requests an address may make: a bucket each, which fills again with time."""
+"""How many requests may come from an address, or from one network of IPv6: a bucket each, which fills with time."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
+from flytekitplugins.authagent.agent.connections import network
+
 REMEMBERED = 4096
-"""Addresses whose buckets are known; one that was forgotten has a full bucket again."""
+"""Networks whose buckets are known; one that was forgotten has a full bucket again."""
 
 BURST = 2.0
 """Seconds' worth of requests that may come at once."""
@@ -21,9 +23,10 @@ class Rates:
 
     def allows(self, address: str, now: float) -> bool:
         """Whether `address` may make one more request at `now`; then it is counted."""
-        left, at = self._buckets.pop(address, (self._most, now))
+        whose = network(address)
+        left, at = self._buckets.pop(whose, (self._most, now))
         left = min(left + max(now - at, 0.0) * self._rate, self._most)
-        self._buckets[address] = (max(left - 1, 0.0) if left >= 1 else left, now)
+        self._buckets[whose] = (max(left - 1, 0.0) if left >= 1 else left, now)
         while len(self._buckets) > REMEMBERED:
             self._buckets.popitem(last=False)
         return left >= 1

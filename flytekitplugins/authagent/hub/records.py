@@ -79,6 +79,17 @@ class Held:
     tokens: Tokens
 
 
+class TooMany(Denied):
+    """The grant covers as many children as one may."""
+
+    def __init__(self) -> None:
+        super().__init__("the grant covers too many executions", hint="wait until some of them have ended")
+
+    def again(self) -> TooMany:
+        """The same anew, for another caller."""
+        return TooMany()
+
+
 class Taken(Denied):
     """The execution has a live grant already: `grant`."""
 

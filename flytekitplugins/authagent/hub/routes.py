@@ -32,18 +32,20 @@ ANSWER_SECONDS = 30.0
 """For all that a request of a person may wait for: the database, Flyte, the identity provider."""
 
 WAITING = 128
-"""Requests of people and browsers that are being answered at one time."""
+"""Requests of people, and as many of browsers, that are being answered at one time."""
 
 _FIELDS = 16
 _BEARER = b'WWW-Authenticate: Bearer realm="authagent", error="invalid_token"\r\n'
 
 Work = Callable[[], Awaitable[Answer]]
+ForPerson = Callable[[Peer, Request, Person], Awaitable[Answer]]
 
 
 class Routes:
     """
-    Answers who comes over the network. `after_revocation` ends what is kept of a grant at the identity provider, and
-    says what came of it.
+    Answers who comes over the network. `threads` work for people who are known, `authentication` for whoever says to be
+    one: while their issuer hangs, strangers keep only each other waiting. `after_revocation` ends what is kept of a
+    grant at the identity provider, and says what came of it.
     """
 
     def __init__(
@@ -55,16 +57,17 @@ class Routes:
         audit: Audit,
         *,
         threads: Executor,
+        authentication: Executor,
         longest: Callable[[], float],
         rate: float,
         after_revocation: Callable[[Grant], str],
         document_of_resource: Callable[[], dict[str, Any]],
     ) -> None:
         self._server, self._people, self._grants, self._pages = server, people, grants, pages
-        self._audit, self._threads, self._longest = audit, threads, longest
+        self._audit, self._threads, self._authentication, self._longest = audit, threads, authentication, longest
         self._after_revocation, self._resource = after_revocation, document_of_resource
         self._rates = Rates(rate)
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
 
     def use(self, people: People, rate: float) -> None:
@@ -78,14 +81,15 @@ class Routes:
             self.counts["slowed down"] += 1
             return refused(busy("too many requests; slow down", peer.address))
         if request.path.startswith(b"/consent/"):
-            return self._counted(partial(self._pages.answer, peer, request))
+            return self._counted("browsers", partial(self._pages.answer, peer, request))
         if request.path == b"/.well-known/oauth-protected-resource":
             return document(self._resource()) if request.method == b"GET" else not_allowed(b"GET")
         if request.path == b"/metrics":  # they are for the socket, and the health address
             return plain(404, "there is nothing here")
         if request.path != b"/grants/children" and f"{request.path.decode('latin-1')}/".startswith("/grants/"):
             return self._for_person(peer, request)
-        return self._server.on_socket(peer, request)
+        answer = self._server.on_socket(peer, request)
+        return _without_reasons(answer) if request.path == b"/readyz" else answer
 
     # A person's
 
@@ -105,30 +109,26 @@ class Routes:
                 answer = self._one
             case _:
                 return not_allowed(b"GET")
-        return self._counted(partial(self._authenticated, peer, request, answer))
+        return self._counted("people", partial(self._in_time, peer, request, answer))
 
-    def _counted(self, work: Work) -> Answer | Awaitable[Answer]:
+    def _counted(self, of: str, work: Work) -> Answer | Awaitable[Answer]:
         """`work`, unless too much of it is going on."""
-        if self._waiting >= WAITING:
+        if self._waiting[of] >= WAITING:
             self.counts["too busy"] += 1
             return refused(busy("the hub is busy; try again", f"{WAITING} requests at a time"))
-        self._waiting += 1
+        self._waiting[of] += 1
         task = asyncio.ensure_future(work())
-        task.add_done_callback(self._done)
+        task.add_done_callback(lambda _: self._done(of))
         return task
 
-    def _done(self, _: asyncio.Future[Answer]) -> None:
-        self._waiting -= 1
+    def _done(self, of: str) -> None:
+        self._waiting[of] -= 1
 
-    async def _authenticated(
-        self, peer: Peer, request: Request, answer: Callable[[Peer, Request, Person], Awaitable[Answer]]
-    ) -> Answer:
+    async def _in_time(self, peer: Peer, request: Request, answer: ForPerson) -> Answer:
+        """What `answer` says to whoever `request` is from, or why nothing."""
         record: dict[str, Any] = {"event": "person", "path": request.path.decode("latin-1")[:64]}
         try:
-            shown = _bearer(request)
-            person: Person = await self._in(partial(self._people.authenticate, shown))
-            record |= {"subject": person.subject, "client": person.client}
-            return await asyncio.wait_for(answer(peer, request, person), ANSWER_SECONDS)
+            return await asyncio.wait_for(self._authenticated(peer, request, answer, record), ANSWER_SECONDS)
         except Refusal as refusal:
             return self._refused(peer, refusal, record)
         except asyncio.TimeoutError:
@@ -136,13 +136,20 @@ class Routes:
         except AuthAgentError as failed:
             return self._refused(peer, refusal_of(failed), record)
 
+    async def _authenticated(self, peer: Peer, request: Request, answer: ForPerson, record: dict[str, Any]) -> Answer:
+        shown = _bearer(request)
+        person: Person = await self._in(partial(self._people.authenticate, shown), self._authentication)
+        record |= {"subject": person.subject, "client": person.client}
+        return await answer(peer, request, person)
+
     async def _deposit(self, peer: Peer, request: Request, person: Person) -> Answer:
         wanted = deposit_of(_form(request), longest=self._longest())
-        grant, new = await self._in(partial(self._grants.deposit, person, wanted))
-        outcome = "asked for" if grant.status == "pending" else "deposited" if new else "prolonged"
-        if not self._written(peer, person, grant, outcome):
-            return self._unwritten()
-        self.counts[outcome] += 1
+
+        def write(grant: Grant, outcome: str) -> bool:
+            return self._written(peer, person, grant, outcome)
+
+        grant, new = await self._in(partial(self._grants.deposit, person, wanted, write))
+        self.counts["asked for" if grant.status == "pending" else "deposited" if new else "prolonged"] += 1
         if grant.status == "pending":
             return document(told(grant, consent_uri=self._pages.address(grant.id), interval=POLL_SECONDS), 202)
         return document(told(grant), 201 if new else 200)
@@ -184,11 +191,23 @@ class Routes:
     def _unwritten(self) -> Answer:
         return refused(unavailable("the hub cannot write its audit file", "", 5))
 
-    async def _in(self, work: Callable[[], Found]) -> Found:
+    async def _in(self, work: Callable[[], Found], threads: Executor | None = None) -> Found:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
         except RuntimeError:  # the threads are gone: the hub is on its way out
             raise ProviderUnavailable("the hub is stopping") from None
+
+
+def _without_reasons(ready: Answer | Awaitable[Answer]) -> Answer | Awaitable[Answer]:
+    """Whether the hub is ready: anybody may know that, and what is wrong is for the socket and the health address."""
+    if isinstance(ready, Answer):
+        return plain(503, "not ready") if ready.status == 503 else ready
+    return _later_without_reasons(ready)
+
+
+async def _later_without_reasons(ready: Awaitable[Answer]) -> Answer:
+    answer = await ready
+    return plain(503, "not ready") if answer.status == 503 else answer
 
 
 def _bearer(request: Request) -> Secret:

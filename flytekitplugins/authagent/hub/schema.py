@@ -21,12 +21,12 @@ def migrate(connection: Connection, where: str) -> None:
 
     Raises `ConfigError` where a newer release was here.
     """
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it has a line for each of its own plugins
     from alembic import command  # a fifth of a second, which no other command waits for
     from alembic.config import Config
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it has a line for each of its own plugins
     config = Config()
     config.set_main_option("script_location", str(HERE).replace("%", "%%"))
     config.attributes["connection"] = connection

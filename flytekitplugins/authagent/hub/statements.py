@@ -63,7 +63,7 @@ OF_EXECUTION = (
 OF_SUBJECT = (
     select(*GRANT)
     .where(grants.c.subject == bindparam("whose"), _live() | (grants.c.ended_at >= bindparam("since")))
-    .order_by(grants.c.created_at.desc(), grants.c.id)
+    .order_by(grants.c.ended_at.is_not(None), grants.c.created_at.desc(), grants.c.id)  # those that live come first
     .limit(_limit)
 )
 CONSENT = (
@@ -83,10 +83,11 @@ TO_EXPIRE = select(grants.c.id).where(_live(), grants.c.expires_at <= _now).orde
 NEW_GRANT = insert(grants)
 NEW_COVERED = insert(covered)
 NEW_SEALED = insert(sealed)
+# From now on it is there, and the time within which its execution must appear begins.
 ACTIVATE = (
     update(grants)
     .where(grants.c.id == _id, grants.c.status == _PENDING, grants.c.expires_at > _now)
-    .values(status="active")
+    .values(status="active", created_at=_now)
     .returning(*GRANT)
 )
 EXTEND = (
@@ -128,14 +129,19 @@ DROP_CHILD = delete(covered).where(
 ONE_CHILD_LESS = update(grants).where(grants.c.id == _id).values(children=grants.c.children - 1)
 
 # Following executions.
-DUE_TO_FOLLOW = (
+_known = covered.c.root | covered.c.launched
+_due = (
     select(covered.c.execution, covered.c.launched, *GRANT)
     .select_from(_covering)
-    .where(covered.c.next_look <= _now)
+    .where(covered.c.next_look <= _now, (grants.c.status == _ACTIVE) | grants.c.launched)  # else it has yet to begin
     .order_by(covered.c.next_look)
     .limit(_limit)
     .with_for_update(of=covered, skip_locked=True)
 )
+DUE_TO_FOLLOW = _due.where(_known)
+DUE_TO_BE_SEEN = _due.where(~_known)
+"""Children that nobody has seen yet, of which a task can name many."""
+
 CLAIM_LOOKS = (
     update(covered)
     .where(covered.c.execution.in_(bindparam("those", expanding=True)))

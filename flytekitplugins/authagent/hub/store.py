@@ -17,11 +17,11 @@ from flytekitplugins.authagent.errors import ConfigError, ProviderError, Provide
 from flytekitplugins.authagent.hub import statements as sql
 from flytekitplugins.authagent.hub.address import address
 from flytekitplugins.authagent.hub.database import WAIT, Database
-from flytekitplugins.authagent.hub.records import Grant, Held, Taken, Tokens, tokens_from_json
+from flytekitplugins.authagent.hub.records import Grant, Held, Taken, Tokens, TooMany, tokens_from_json
 from flytekitplugins.authagent.hub.seal import Seal
 from flytekitplugins.authagent.hub.turns import Turns
 
-__all__ = ["Custody", "Grant", "Held", "Store", "Taken", "Tokens"]
+__all__ = ["Custody", "Grant", "Held", "Store", "Taken", "Tokens", "TooMany"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,12 @@ LOOKING = 30.0
 
 REVOKING = 60.0
 """The same for a grant to revoke; longer than any request to a provider takes."""
+
+MOST_CHILDREN = 1000
+"""Executions that a grant covers at one time beside its own: each of them is looked at now and then."""
+
+UNSEEN = 4
+"""Where all cannot be looked at, one child that nobody has seen is for every so many others: it may be made up."""
 
 ATTEMPTS = 5
 """Times to find out who was faster; each needs a grant that ends at that very moment."""
@@ -70,6 +76,10 @@ class Store:
         Raises `ConfigError` where there are rows that they do not open; the keys from before stay then.
         """
         self.check(seal)
+        self.seal_under(seal)
+
+    def seal_under(self, seal: Seal) -> None:
+        """`use` for one that `check` has let pass: nothing is asked of the database."""
         self._seal = seal
 
     def close(self) -> None:
@@ -182,6 +192,19 @@ class Store:
 
         return self._database.write(work)
 
+    def discard(self, id: str, tokens: Tokens, reason: str) -> None:
+        """End a grant, if it has not ended, and let `tokens`, which nobody is going to use, be revoked."""
+        self.end(id, reason)
+
+        def work(connection: Connection) -> None:
+            if connection.execute(sql.LOCK_SEALED, {"grant": id}).first() is None:
+                return
+            connection.execute(sql.KEEP, self._kept(id, tokens))
+            connection.execute(sql.REVOKE_ANEW, {"grant": id, "moment": self._now()})
+
+        if tokens.refresh is not None:
+            self._database.write(work)
+
     # Looking
 
     def get(self, id: str) -> Grant | None:
@@ -193,9 +216,14 @@ class Store:
         return _grant(self._first(sql.COVERING, which=execution))
 
     def of_subject(self, subject: str, *, ended_since: float, limit: int) -> list[Grant]:
-        """A person's grants that are live or ended at or after `ended_since`, newest first."""
+        """
+        A person's grants that are live or ended at or after `ended_since`, newest first.
+
+        Where there are more than `limit`, those that ended are left out before any that lives.
+        """
         values = {"whose": subject, "since": ended_since, "most": limit}
-        return [_known(row) for row in self._all(sql.OF_SUBJECT, **values)]
+        found = [_known(row) for row in self._all(sql.OF_SUBJECT, **values)]
+        return sorted(found, key=lambda grant: (-grant.created_at, grant.id))
 
     def of_execution(self, execution: str) -> Held | None:
         """The active grant that covers an execution, its own or its parent's, and the tokens."""
@@ -208,7 +236,7 @@ class Store:
         """
         Let the active grant that covers `parent` cover `child`, too. Again is as good as once.
 
-        `None` where there is no such grant; raises `Taken` where another one covers the child.
+        `None` where there is no such grant; raises `Taken` where another one covers the child, and `TooMany`.
         """
         for _ in range(ATTEMPTS):
             try:
@@ -251,14 +279,18 @@ class Store:
 
     def due_to_follow(self, limit: int) -> list[tuple[str, Grant]]:
         """
-        Executions whose next look is due, roots and children, each with its grant; nobody else gets them for 30 s.
+        Executions whose next look is due, each with its grant; nobody else gets them for 30 s.
 
-        `launched` of these grants is about the execution, which may be a child.
+        These are `limit`, as far as there are so many: roots, and children that were seen before, and in what they
+        leave children that nobody has seen; a few of those in any case. `launched` of these grants is about the
+        execution, which may be a child.
         """
         now = self._now()
 
         def work(connection: Connection) -> list[tuple[str, Grant]]:
-            rows = connection.execute(sql.DUE_TO_FOLLOW, {"moment": now, "most": limit}).all()
+            rows = list(connection.execute(sql.DUE_TO_FOLLOW, {"moment": now, "most": limit}))
+            room = max(limit - len(rows), limit // UNSEEN)
+            rows += connection.execute(sql.DUE_TO_BE_SEEN, {"moment": now, "most": room})
             if rows:
                 connection.execute(sql.CLAIM_LOOKS, {"those": [row[0] for row in rows], "later": now + LOOKING})
             return [(row[0], _known(row[2:], launched=row[1])) for row in rows]
@@ -421,6 +453,8 @@ class Store:
         if grant is None:
             return None
         there = _grant(connection.execute(sql.COVERING, {"which": child}).first())
+        if there is None and grant.children >= MOST_CHILDREN:
+            raise TooMany
         if there is None:
             self._cover(connection, child, grant.id, root=False, launched=False)
             return _grant(connection.execute(sql.ANOTHER_CHILD, {"grant": grant.id}).first())

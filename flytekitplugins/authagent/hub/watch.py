@@ -2,17 +2,17 @@
 What goes on in the background: executions are followed, grants end, what was kept of them is revoked.
 
 Every step is a look into the database and one at somebody else, done by whichever replica gets to it first. What fails
-is done again, later each time, until it is done.
+is done again, later each time, until it is done. Whom it waits for has rounds and threads of their own: a Flyte that
+hangs keeps nothing from being revoked, and an identity provider that hangs keeps nothing from its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -23,14 +23,12 @@ from flytekitplugins.authagent.hub.consent import Consent
 from flytekitplugins.authagent.hub.custody import Custody
 from flytekitplugins.authagent.hub.flyte import Executions
 from flytekitplugins.authagent.hub.grants import PATIENCE
+from flytekitplugins.authagent.hub.rounds import Rounds
 from flytekitplugins.authagent.hub.store import Grant, Store, Tokens
 
 Found = TypeVar("Found")
 
 logger = logging.getLogger(__name__)
-
-EVERY = 1.0
-"""Seconds between two rounds."""
 
 AT_ONCE = 32
 """What one round takes on of each kind of work; where that was not all of it, the next one begins at once."""
@@ -57,7 +55,11 @@ Written = Callable[[dict[str, Any]], bool]
 
 
 class Watch:
-    """Rounds until `stop`. `write` writes an audit record; `now` is in seconds since the epoch."""
+    """
+    Rounds until `stop`. `threads` wait for the database, `looking` for Flyte, `revoking` for the identity provider.
+
+    `write` writes an audit record; `now` is in seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -68,102 +70,93 @@ class Watch:
         settings: HubSettings,
         *,
         threads: Executor,
+        looking: Executor,
+        revoking: Executor,
         write: Written,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._custody, self._executions = store, custody, executions
-        self._settings, self._threads, self._write, self._now = settings, threads, write, now
+        self._settings, self._write, self._now = settings, write, now
+        self._threads, self._looking, self._revoking = threads, looking, revoking
         self.consent = consent
         self._tries: Counter[str] = Counter()
-        self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._revocations = Rounds(self._revoke)
+        self._rounds = (
+            Rounds(self._save, self._expire, self._decline),
+            Rounds(self._follow),
+            self._revocations,
+            Rounds(self._reseal, self._tidy),
+        )
         self._resealed = self._tidied = float("-inf")
         self.counts: Counter[str] = Counter()
         self.stored: dict[str, int] = {}
-        self.trouble = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why the database cannot be used, empty while it can."""
+        return next(filter(None, (rounds.trouble for rounds in self._rounds)), "")
 
     def start(self) -> None:
         """Begin, on the event loop that runs."""
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._rounds())
+        for rounds in self._rounds:
+            rounds.start()
 
     def use(self, consent: Consent, settings: HubSettings) -> None:
         """Go on by these settings."""
         self.consent, self._settings = consent, settings
 
     def wake(self) -> None:
-        """There is something to do. Any thread may say so."""
-        self._loop.call_soon_threadsafe(self._woken.set)
+        """There is something to revoke. Any thread may say so."""
+        self._loop.call_soon_threadsafe(self._revocations.wake)
 
     async def stop(self) -> None:
-        """No further round is begun, and the one that goes on is waited for, a little."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=1)
+        """No further round is begun, and those that go on are waited for, a little."""
+        if ending := [task for rounds in self._rounds if (task := rounds.stop())]:
+            await asyncio.wait(ending, timeout=1)
 
-    async def _rounds(self) -> None:
-        while True:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), EVERY)
-            self._woken.clear()
-            for step in (self._save, self._expire, self._follow, self._revoke, self._reseal, self._tidy):
-                try:
-                    await step()
-                    if step == self._expire:
-                        self.trouble = ""
-                except ProviderUnavailable as failed:
-                    if not self.trouble:
-                        logger.warning("a round was not finished: %s", failed)
-                    self.trouble = str(failed.args[0])
-                    break
-                except Exception:
-                    logger.exception("a round was not finished")
-                    break
-
-    async def _save(self) -> None:
+    async def _save(self) -> bool:
         if self._custody.unsaved:
             await self._in(self._custody.save)
+        return False
 
-    async def _expire(self) -> None:
+    async def _expire(self) -> bool:
         due = await self._in(partial(self._store.due_to_expire, AT_ONCE))
         for grant_id in due:
             await self._end(grant_id, "expired")
-        self._go_on_after(due)
-        for grant_id in await self._in(partial(self._store.overdue_consents, self._now() - PATIENCE, AT_ONCE)):
+        return len(due) >= AT_ONCE
+
+    async def _decline(self) -> bool:
+        due = await self._in(partial(self._store.overdue_consents, self._now() - PATIENCE, AT_ONCE))
+        for grant_id in due:
             await self._end(grant_id, "declined")
+        return len(due) >= AT_ONCE
 
-    def _go_on_after(self, due: Sized) -> None:
-        if len(due) >= AT_ONCE:
-            self._woken.set()
-
-    async def _follow(self) -> None:
+    async def _follow(self) -> bool:
         due = await self._in(partial(self._store.due_to_follow, AT_ONCE))
         await asyncio.gather(*(self._followed(execution, grant) for execution, grant in due))
-        self._go_on_after(due)
+        return len(due) >= AT_ONCE
 
     async def _followed(self, execution: str, grant: Grant) -> None:
         """One execution: over, launched, foreign, or to be looked at again."""
         now, root = self._now(), execution == grant.execution
         try:
-            seen = await self._in(partial(self._executions.look, execution))
+            seen = await self._in(partial(self._executions.look, execution), self._looking)
         except AuthAgentError as failed:
             self.counts["unseen"] += 1
             logger.info("an execution could not be looked at: %s", failed)
             await self._in(partial(self._store.looked, execution, next_look=now + self._settings.look_every))
             return
         self.counts["looks"] += 1
-        if seen is None:
-            if root and not grant.launched and now < grant.created_at + self._settings.appears_within:
-                await self._in(partial(self._store.looked, execution, next_look=now + NOT_YET))
-            elif root:
-                await self._end(grant.id, "execution_ended" if grant.launched else "never_launched")
-            else:
-                await self._in(partial(self._store.forget_child, execution))
-        elif seen.over and not root:
+        if not root and (seen is None or seen.over or seen.principal != grant.subject):
             await self._in(partial(self._store.forget_child, execution))
+        elif seen is None and not grant.launched and now < grant.created_at + self._settings.appears_within:
+            await self._in(partial(self._store.looked, execution, next_look=now + NOT_YET))
+        elif seen is None:
+            await self._end(grant.id, "execution_ended" if grant.launched else "never_launched")
         elif seen.over:
             await self._end(grant.id, "execution_ended")
-        elif root and seen.principal != grant.subject:
+        elif seen.principal != grant.subject:
             await self._end(grant.id, "foreign")
         else:
             looked = partial(self._store.looked, execution, next_look=now + self._settings.look_every, launched=True)
@@ -180,10 +173,10 @@ class Watch:
         self._write({"event": "grant", "outcome": "ended", "reason": reason, **facts(grant)})
         self.wake()
 
-    async def _revoke(self) -> None:
+    async def _revoke(self) -> bool:
         due = await self._in(partial(self._store.due_to_revoke, AT_ONCE))
-        await asyncio.gather(*(self._in(partial(self.revoke, grant, tokens)) for grant, tokens in due))
-        self._go_on_after(due)
+        await asyncio.gather(*(self._in(partial(self.revoke, grant, tokens), self._revoking) for grant, tokens in due))
+        return len(due) >= AT_ONCE
 
     def revoke(self, grant: Grant, tokens: Tokens) -> str:
         """
@@ -211,22 +204,24 @@ class Watch:
         self._write({**record, "outcome": outcome, "seconds_after_the_end": waited, "failed_before": tries})
         return outcome
 
-    async def _reseal(self) -> None:
+    async def _reseal(self) -> bool:
         if self._now() > self._resealed + RESEAL_EVERY:
             count = await self._in(partial(self._store.reseal, AT_ONCE * 8))
             self.counts["resealed"] += count
             if not count:
                 self._resealed = self._now()
+        return False
 
-    async def _tidy(self) -> None:
+    async def _tidy(self) -> bool:
         if self._now() > self._tidied + COUNT_EVERY:
             self._tidied = self._now()
             while await self._in(partial(self._store.purge, self._now() - REMEMBERED, AT_ONCE * 8)) == AT_ONCE * 8:
                 self.counts["purges"] += 1
             self.stored = await self._in(self._store.counts)
+        return False
 
-    async def _in(self, work: Callable[[], Found]) -> Found:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _in(self, work: Callable[[], Found], threads: Executor | None = None) -> Found:
+        return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
 
 
 def facts(grant: Grant) -> dict[str, Any]:
