@@ -8,21 +8,16 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from flytekitplugins.authagent import endpoint
+from flytekitplugins.authagent.agent import urls
 from flytekitplugins.authagent.agent.people_settings import PeopleSettings
 from flytekitplugins.authagent.agent.rule import duration
-from flytekitplugins.authagent.errors import ConfigError
-from flytekitplugins.authagent.http import check_url
 from flytekitplugins.authagent.specs import AbsolutePath, Name, Section
 
 Span = Annotated[float, BeforeValidator(duration)]
 
 
 def _base(text: str) -> str:
-    try:
-        check_url(text)
-    except ConfigError as wrong:
-        raise ValueError(str(wrong)) from None
-    parts = urlsplit(text)
+    parts = urlsplit(urls.checked(text))
     if parts.query or parts.fragment or parts.path.strip("/"):
         raise ValueError("write it without a path, such as https://hub.example.com")
     return text.rstrip("/")

@@ -9,20 +9,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from flytekitplugins.authagent.agent.urls import BaseUrl
 from flytekitplugins.authagent.errors import ConfigError
-from flytekitplugins.authagent.http import check_url
 from flytekitplugins.authagent.specs import AbsolutePath, Name, Section
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _PLACE = re.compile(r"\{\{\s*(project|domain)\s*\}\}")
-
-
-def _url(text: str) -> str:
-    try:
-        check_url(text)
-    except ConfigError as wrong:
-        raise ValueError(str(wrong)) from None
-    return text.rstrip("/")
 
 
 def _template(text: str) -> str:
@@ -41,7 +33,7 @@ class KubernetesSettings(Section):
     seconds that a token may live.
     """
 
-    api_server: Annotated[str, AfterValidator(_url)] = "https://kubernetes.default.svc"
+    api_server: BaseUrl = "https://kubernetes.default.svc"
     ca_file: AbsolutePath = _ACCOUNT / "ca.crt"
     token_file: AbsolutePath = _ACCOUNT / "token"
     audience: Name = "authagent"

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from flytekitplugins.authagent.errors import ConfigError
-from flytekitplugins.authagent.http import check_url
+from flytekitplugins.authagent.agent.urls import Url
 from flytekitplugins.authagent.specs import AbsolutePath, ClientSpec, Name, ProxyUrl, Seconds, Section
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -18,19 +17,10 @@ ALGORITHMS: tuple[Algorithm, ...] = (
 )  # fmt: skip
 
 
-def _url(text: str) -> str:
-    try:
-        check_url(text)
-    except ConfigError as wrong:
-        raise ValueError(str(wrong)) from None
-    return text
-
-
 def _type(text: str) -> str:
     return text.lower().removeprefix("application/")
 
 
-Url = Annotated[str, AfterValidator(_url)]
 Type = Annotated[str, Field(min_length=1), AfterValidator(_type)]
 
 

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from flytekitplugins.authagent.errors import ConfigError
-from flytekitplugins.authagent.http import check_url
+from flytekitplugins.authagent.agent.urls import BaseUrl
 from flytekitplugins.authagent.oauth import token_exchange
 from flytekitplugins.authagent.specs import (
     AbsolutePath,
@@ -23,14 +22,6 @@ from flytekitplugins.authagent.specs import (
     Section,
     TokenExchangeSpec,
 )
-
-
-def _url(text: str) -> str:
-    try:
-        check_url(text)
-    except ConfigError as wrong:
-        raise ValueError(str(wrong)) from None
-    return text.rstrip("/")
 
 
 class ExchangeSpec(TokenExchangeSpec):
@@ -84,7 +75,7 @@ class HubSpec(Section):
     """
 
     kind: Literal["hub"] = "hub"
-    url: Annotated[str, AfterValidator(_url)]
+    url: BaseUrl
     ca_file: AbsolutePath | None = None
     proxy: ProxyUrl | None = Field(default=None, repr=False)  # it may hold a password
     timeout: Seconds = 22.0
