@@ -95,7 +95,8 @@ class Delegate:
 
     async def adopt(self, workload: Workload, child: str, shown: Secret | None) -> dict[str, Any]:
         """See `Delegation`."""
-        grant = await self._in(self._database, partial(self._grants.adopt, workload, child))
+        asks = f"a child of {workload.pod.execution}" if workload.pod else "a child"
+        grant = await self._in_turn(asks, partial(self._grants.adopt, workload, child))  # Flyte is asked: it may hang
         self.counts["adopted"] += 1
         return {"execution": child, "expires_at": int(grant.expires_at)}
 
@@ -241,17 +242,17 @@ class Delegate:
                 str(lost.args[0]),
             ) from None
 
-    async def _in_turn(self, grant_id: str, work: Callable[[], Credential]) -> Credential:
-        """Whatever is asked under one grant takes one thread, however many ways there are to ask for it."""
-        turn = self._turns.setdefault(grant_id, asyncio.Lock())
-        self._queued[grant_id] += 1
+    async def _in_turn(self, what: str, work: Callable[[], Found]) -> Found:
+        """What is asked for one grant, or one parent, takes one thread, however many ways there are to ask for it."""
+        turn = self._turns.setdefault(what, asyncio.Lock())
+        self._queued[what] += 1
         try:
             async with turn:
                 return await self._in(self._provider, work)
         finally:
-            self._queued[grant_id] -= 1
-            if not self._queued[grant_id]:
-                del self._queued[grant_id], self._turns[grant_id]
+            self._queued[what] -= 1
+            if not self._queued[what]:
+                del self._queued[what], self._turns[what]
 
     def _landed(self, key: tuple[str, tuple[str, ...], int], done: asyncio.Future[Credential]) -> None:
         self._flights.pop(key, None)
