@@ -248,7 +248,7 @@ def _grants(store: Store, consent: Any = None) -> Grants:
         revoke=lambda refresh: True,
         give_back=lambda refresh: None,
     )
-    return Grants(store, consent, SimpleNamespace(look=lambda execution: seen), base="https://hub")  # type: ignore[arg-type]
+    return Grants(store, consent, SimpleNamespace(look=lambda execution: seen))  # type: ignore[arg-type]
 
 
 # Nothing is left behind at the identity provider

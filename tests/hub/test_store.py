@@ -547,13 +547,15 @@ def test_keys_rotate_while_the_store_is_in_use(store: Store) -> None:
     old, new = Seal([OLD]).first, Seal([NEW]).first
     assert store.reseal(10) == 0
     with pytest.raises(ConfigError, match=f"rows under the key {old}, which is not among the keys"):
-        store.use(Seal([NEW]))
+        store.check(Seal([NEW]))
     assert kept(store, first.id) == TOKENS, "the keys from before stay"
 
+    store.check(Seal([NEW, OLD]))
     store.use(Seal([NEW, OLD]))
     assert kept(store, first.id) == TOKENS
     assert store.counts()[f"key:{old}"] == 2
     assert (store.reseal(1), store.reseal(10), store.reseal(10)) == (1, 1, 0)
+    store.check(Seal([NEW]))
     store.use(Seal([NEW]))
     assert kept(store, first.id) == TOKENS
     assert store.pending(second.id) == (second, Secret("consent"))
@@ -895,6 +897,7 @@ def test_keys_rotate_over_two_replicas_without_a_moment_in_which_one_cannot_open
     grant = active(one)
     for keys in ([OLD, NEW], [NEW, OLD], [NEW]):  # everywhere, before the next one
         for replica, other in ((one, two), (two, one)):
+            replica.check(Seal(keys))
             replica.use(Seal(keys))
             with replica.custody(grant.id) as held:
                 assert held

@@ -83,7 +83,7 @@ def _unwritten(_grant: Grant, _outcome: str) -> bool:
 
 
 class Grants:
-    """See the module. `base` is the hub's own address; `now` is in seconds since the epoch."""
+    """See the module. `now` is in seconds since the epoch."""
 
     def __init__(
         self,
@@ -91,10 +91,9 @@ class Grants:
         consent: Consent,
         executions: Executions,
         *,
-        base: str,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._store, self._executions, self._base, self._now = store, executions, base, now
+        self._store, self._executions, self._now = store, executions, now
         self.consent = consent
 
     # A person's

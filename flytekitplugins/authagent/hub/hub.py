@@ -83,7 +83,7 @@ class Hub:
         assert file.flyte is not None  # noqa: S101 - checked with the file
         self._executions = Executions(file.flyte, self._asks_flyte)
         self._custody = Custody(self._store, made.consent, now, ended=self._has_ended)
-        self._grants = Grants(self._store, made.consent, self._executions, base=settings.url, now=now)
+        self._grants = Grants(self._store, made.consent, self._executions, now=now)
         self._delegate = Delegate(
             self._store,
             self._custody,
@@ -203,7 +203,7 @@ class Hub:
 
     def _adopt(self, file: AgentFile, made: Made) -> None:
         self._file, self._people = file, made.people
-        self._store.seal_under(made.seal)  # `prepare` has checked it
+        self._store.use(made.seal)  # `prepare` has checked it
         self._custody.use(made.consent)
         self._grants.consent = made.consent
         self._pages.use(made.consent, _browsers(self.settings, made.seal))

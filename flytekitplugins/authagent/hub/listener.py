@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from flytekitplugins.authagent import trust
@@ -82,7 +80,7 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
     """Raises `ConfigError` for files that are loose, missing, or do not belong together."""
     for name, path, secret in (("certificate_file", files.certificate_file, False), ("key_file", files.key_file, True)):
         try:
-            trust.read(path, secret=secret and not _is_mounted(path), limit=MAX_FILE)
+            trust.read(path, secret=secret, limit=MAX_FILE)
         except FileNotFoundError:
             raise ConfigError(f"tls: {name} {path} is not there") from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -101,11 +99,6 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
 def _no_password() -> str:
     """OpenSSL would ask at the terminal."""
     raise ValueError("the key is encrypted")
-
-
-def _is_mounted(path: Path) -> bool:
-    """Kubernetes mounts Secrets readable by the pod's group; there nobody else is on the file system."""
-    return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 
 
 class NetworkListener:

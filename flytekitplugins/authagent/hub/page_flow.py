@@ -102,10 +102,7 @@ class PageFlow:
             return await asyncio.wait_for(self._answer(peer, request), SECONDS)
         except asyncio.TimeoutError:
             return self._problem(503, "Not now", "This takes too long. Go back, and try again in a minute.")
-        except OtherPerson as other:
-            names = (other.who, "") if other.who else ()
-            return self._other(names[0] if names else "", "")
-        except (Denied, ProviderUnavailable, AuthAgentError) as failed:
+        except AuthAgentError as failed:
             logger.warning("a consent was not finished: %s", failed)
             status = 503 if isinstance(failed, ProviderUnavailable) else 403
             return self._problem(status, "This did not work", "The identity provider, or the hub, did not go along.")

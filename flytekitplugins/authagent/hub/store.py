@@ -70,16 +70,7 @@ class Store:
             raise
 
     def use(self, seal: Seal) -> None:
-        """
-        Seal under the keys of `seal` from now on; nothing stops for it.
-
-        Raises `ConfigError` where there are rows that they do not open; the keys from before stay then.
-        """
-        self.check(seal)
-        self.seal_under(seal)
-
-    def seal_under(self, seal: Seal) -> None:
-        """`use` for one that `check` has let pass: nothing is asked of the database."""
+        """Seal from now on under the keys of `seal`, which `check` has let pass. Nothing is asked, and nothing stops."""
         self._seal = seal
 
     def close(self) -> None:
