@@ -70,7 +70,7 @@ class Store:
             raise
 
     def use(self, seal: Seal) -> None:
-        """Seal from now on under the keys of `seal`, which `check` has let pass. Nothing is asked, and nothing stops."""
+        """Seal under the keys of `seal`, which `check` has let pass, from now on. Nothing stops for it."""
         self._seal = seal
 
     def close(self) -> None:
