@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flytekitplugins.authagent import discovery
 from flytekitplugins.authagent.providers import env
 from flytekitplugins.authagent.sources import process_wide
 
@@ -21,6 +22,7 @@ def own_environment(tmp_path: Path) -> Iterator[None]:
             del os.environ[name]
     os.environ["HOME"] = str(tmp_path)
     process_wide.clear()
+    discovery.forget()  # another Flyte may have been at the same port
     env._taken.clear()  # what it took out of the environment of another test
     yield
     os.environ.clear()

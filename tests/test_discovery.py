@@ -23,6 +23,8 @@ from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable, Rejected
 from flytekitplugins.authagent.oauth.userinfo import Person
+from flytekitplugins.authagent.providers.oauth_client import OAuthClient
+from flytekitplugins.authagent.specs import DeviceSpec
 
 
 class Flyte(auth_pb2_grpc.AuthMetadataServiceServicer, identity_pb2_grpc.IdentityServiceServicer):
@@ -81,11 +83,6 @@ def serving(flyte: Flyte | None, issued: Issued | None = None) -> Iterator[str]:
         server.stop(0).wait(5)
 
 
-@pytest.fixture(autouse=True)
-def cold() -> None:
-    discovery.forget()
-
-
 def at(address: str, **how: Any) -> FlyteServer:
     return FlyteServer(endpoint.parse(address), **({"insecure": True} | how))
 
@@ -120,6 +117,30 @@ def test_a_flyte_without_authentication_is_not_an_error() -> None:
         assert discovery.public_client(at(address)) is None
         assert discovery.metadata(at(address)) is None
         assert discovery.user_info(at(address), "authorization", Secret("t")) is None
+
+
+def test_that_there_is_no_authentication_is_kept_unless_it_is_doubted() -> None:
+    flyte = Flyte()
+    flyte.refuses = grpc.StatusCode.UNIMPLEMENTED
+    with serving(flyte) as address:
+        assert discovery.public_client(at(address)) is None
+        flyte.refuses = None
+        assert discovery.public_client(at(address)) is None
+        assert len(flyte.asked) == 1
+        assert discovery.public_client(at(address), doubt_none=True) is not None
+        assert discovery.public_client(at(address)) is not None
+        assert len(flyte.asked) == 2
+
+
+def test_a_client_finds_authentication_that_is_switched_on_while_it_runs() -> None:
+    flyte = Flyte()
+    flyte.refuses = grpc.StatusCode.UNIMPLEMENTED
+    with serving(flyte) as address:
+        client = OAuthClient(DeviceSpec(), "device", at(address))
+        assert not client.is_needed
+        flyte.refuses = None
+        assert client.is_needed
+        assert client.metadata.need("token_endpoint") == flyte.token_endpoint
 
 
 def test_metadata_without_a_token_endpoint_is_an_error() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flytekitplugins.authagent import config, discovery, endpoint, terminal
+from flytekitplugins.authagent import config, endpoint, terminal
 from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.discovery import FlyteServer
@@ -28,7 +28,6 @@ from flytekitplugins.authagent.terminal import Terminal
 def environ(tmp_path: Path) -> MutableMapping[str, str]:
     os.environ.update(HOME=str(tmp_path), XDG_RUNTIME_DIR=str(tmp_path))
     os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
-    discovery.forget()
     return os.environ
 
 

@@ -131,14 +131,18 @@ class PublicClient:
     audience: str = ""
 
 
-def public_client(server: FlyteServer) -> PublicClient | None:
-    """The public client of `server`; `None` where it has no authentication. Raises as `FlyteServer.call`."""
-    return _once(server, "client", _ask_for_client)
+def public_client(server: FlyteServer, *, doubt_none: bool = False) -> PublicClient | None:
+    """
+    The public client of `server`; `None` where it has no authentication. Raises as `FlyteServer.call`.
+
+    With `doubt_none` that it has none is asked again: it may have been switched on since.
+    """
+    return _once(server, "client", _ask_for_client, doubt_none=doubt_none)
 
 
 def metadata(server: FlyteServer) -> Metadata | None:
     """The authorization server that `server` trusts; `None` where it has none. Raises as `FlyteServer.call`."""
-    return _once(server, "metadata", _ask_for_metadata)
+    return _once(server, "metadata", _ask_for_metadata, doubt_none=True)
 
 
 def user_info(server: FlyteServer, header: str, token: Secret) -> Person | None:
@@ -237,13 +241,13 @@ _locks: dict[tuple[FlyteServer, str], threading.Lock] = {}
 _lock = threading.Lock()
 
 
-def _once(server: FlyteServer, what: str, ask: Callable[[FlyteServer], Answer]) -> Answer:
+def _once(server: FlyteServer, what: str, ask: Callable[[FlyteServer], Answer], *, doubt_none: bool = False) -> Answer:
     """The answer, asked for by one thread and kept for the process; a failure is not kept."""
     key = (server, what)
     with _lock:
         own = _locks.setdefault(key, threading.Lock())
     with own:
-        if key not in _known:
+        if key not in _known or (doubt_none and _known[key] is None):
             _known[key] = ask(server)
         answer: Answer = _known[key]
         return answer

@@ -59,7 +59,7 @@ class OAuthClient:
                 hint="set issuer, or say which Flyte: FLYTE_PLATFORM_URL, or endpoint: in the binding",
             )
         self.server.check_believable()
-        return flyte.public_client(self.server)
+        return flyte.public_client(self.server, doubt_none=True)
 
     @property
     def from_flyte(self) -> PublicClient:
