@@ -20,6 +20,7 @@ LAYERS = [
     {"agent", "resolve"},
     {"diagnosis"},
     {"flyte", "failed_call", "launching_client", "passthrough_client"},
+    {"flytekit_client"},
     {"task", "bound_parameters", "user_info"},
     {"authenticator", "task_remote", "identity"},
     {"handle"},
@@ -36,8 +37,8 @@ HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 TASK_SIDE = {
     "abort_children", "abort_orphans", "auto_binding", "authenticator", "bind", "bound_parameters", "eager_workflow",
-    "failed_call", "flyte", "handle", "identity", "launching_client", "passthrough_client", "recoverable", "remote",
-    "sandbox", "task", "task_remote", "testing", "user_info",
+    "failed_call", "flyte", "flytekit_client", "handle", "identity", "launching_client", "passthrough_client",
+    "recoverable", "remote", "sandbox", "task", "task_remote", "testing", "user_info",
 }  # fmt: skip
 """Who may know flytekit."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from flytekit.clients.auth.authenticator import Authenticator, ClientConfigStore
 from flytekit.configuration import PlatformConfig
 
-from flytekitplugins.authagent import failed_call, flyte, passthrough, rejection
+from flytekitplugins.authagent import failed_call, flyte, flytekit_client, passthrough, rejection
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Rejected
 from flytekitplugins.authagent.resolve import Resolution
@@ -131,5 +131,6 @@ def authenticator(platform: PlatformConfig, _store: ClientConfigStore) -> AgentA
 
     Our own remotes bring what they resolved; for flytekit's own clients the environment is resolved here.
     """
+    flytekit_client.teach(os.environ)  # where a file of Flyte's configuration brought us here
     resolution = platform.resolution if isinstance(platform, flyte.Platform) else None
     return AgentAuthenticator(resolution or flyte.resolved_for(platform, os.environ), platform)

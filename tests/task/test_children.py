@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,9 +22,12 @@ from flyte_place import Place, phase, use
 from flyteidl.admin import execution_pb2
 from flyteidl.core import identifier_pb2
 from flyteidl.service import admin_pb2_grpc
+from flytekit.clients.friendly import SynchronousFlyteClient
+from flytekit.configuration import Config, PlatformConfig
 from flytekit.loggers import logger
 from flytekit.models.core.identifier import WorkflowExecutionIdentifier
 from flytekit.models.security import Identity, SecurityContext
+from flytekit.remote import FlyteRemote
 from running_control_plane import Running, running
 from scripted_agent import LATER, UNGRANTED, Answer, ScriptedAgent, answering
 from templates import node, register, task, workflow
@@ -254,6 +259,74 @@ class TestWhatComesOfIt:
         assert warning.startswith(f"{child} runs, but is not covered")
 
 
+class TestFlytekitsOwnClient:
+    """`FLYTE_CREDENTIALS_AUTH_MODE=authagent`: clients that flytekit, or the task, builds without us."""
+
+    @pytest.fixture(autouse=True)
+    def configured(self, agent: ScriptedAgent, plane: Running) -> None:
+        use({"FLYTE_PLATFORM_URL": plane.plane.endpoint, "FLYTE_PLATFORM_INSECURE": "1"})
+        use({"FLYTE_CREDENTIALS_AUTH_MODE": "authagent"})
+
+    def launched(self, name: str | None = None, remote: FlyteRemote | None = None) -> str:
+        flyte = remote or FlyteRemote(Config.auto(), OURS["PROJECT"], OURS["DOMAIN"])
+        id = flyte.execute(flyte.fetch_task(name="quick", version="v1"), execution_name=name or next(NAMES)).id
+        return f"{id.project}:{id.domain}:{id.name}"
+
+    def test_it_tells_of_each_launch_once(self, agent: ScriptedAgent) -> None:
+        flyte = FlyteRemote(Config.auto(), OURS["PROJECT"], OURS["DOMAIN"])
+        children = [self.launched(remote=flyte), self.launched(remote=flyte)]
+
+        assert agent.children == children
+        assert type(flyte.client) is SynchronousFlyteClient
+        assert agent.counts() == {"/grants/children": 2, "/identity": 2, "/token": 1}  # once for each
+
+    def test_beside_it_our_own_tell_once_as_well(self, agent: ScriptedAgent) -> None:
+        children = [self.launched(), authenticated(launched)()]
+        assert agent.children == children
+
+    def test_a_launch_that_could_not_be_told_of_is_a_warning(
+        self, agent: ScriptedAgent, said: pytest.LogCaptureFixture
+    ) -> None:
+        agent.answers[TOLD] = (401, {"error": "invalid_client"})
+        child = self.launched()
+        assert warnings(said)[0].startswith(f"{child} runs, but is not covered by the grant")
+
+    def test_a_name_that_was_taken_gets_no_grant(self, agent: ScriptedAgent, said: pytest.LogCaptureFixture) -> None:
+        name = next(NAMES)
+        assert self.launched(name) == self.launched(name)
+        assert agent.children == [f"flytesnacks:development:{name}"]
+        assert f"flytesnacks:development:{name} was there already" in warnings(said)[0]
+
+    def test_outside_of_an_execution_it_is_left_alone(self, agent: ScriptedAgent) -> None:
+        for part in OURS:
+            del os.environ[f"FLYTE_INTERNAL_EXECUTION_{part}"]
+        self.launched()
+        assert agent.children == []
+
+    def test_a_client_that_is_not_authenticated_by_us_is_left_alone(self, agent: ScriptedAgent) -> None:
+        self.launched()
+        told = len(agent.children)
+        by_command = PlatformConfig(
+            endpoint=os.environ["FLYTE_PLATFORM_URL"],
+            insecure=True,
+            auth_mode="external_process",
+            command=["printf", "%s", agent.token()],
+        )
+        self.launched(remote=FlyteRemote(Config(by_command), OURS["PROJECT"], OURS["DOMAIN"]))
+        assert len(agent.children) == told
+
+    @pytest.mark.parametrize("in_execution", [True, False])
+    @pytest.mark.parametrize("mode", ["authagent", "pkce"])
+    def test_it_is_changed_in_a_task_that_we_authenticate_and_nowhere_else(self, in_execution: bool, mode: str) -> None:
+        program = "from flytekit.clients.friendly import SynchronousFlyteClient as Client\n"
+        program += "print(hasattr(Client.create_execution, '__wrapped__'))"
+        os.environ["FLYTE_CREDENTIALS_AUTH_MODE"] = mode
+        for part in OURS if not in_execution else ():
+            del os.environ[f"FLYTE_INTERNAL_EXECUTION_{part}"]
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [str(in_execution and mode == "authagent")]
+
+
 class Relaunching(admin_pb2_grpc.AdminServiceServicer):
     """A Flyte that launches again what is there, which the sandbox's does not."""
 
@@ -366,9 +439,14 @@ class TestInFlyte:
         assert len(children) == 2
         assert sorted(serving.children) == sorted(children)
 
-    def test_flytekits_own_eager_launches_by_a_client_of_its_own(self, serving: ScriptedAgent, place: Place) -> None:
-        """So nobody is told: docs/tasks.md says so."""
+    def test_flytekits_own_eager_tells_of_its_children_too(self, serving: ScriptedAgent, place: Place) -> None:
         _, children = self.run(place, "stock_parent", x=1)
 
         assert len(children) == 2
-        assert serving.children == []
+        assert sorted(serving.children) == sorted(children)
+
+    def test_what_pyflyte_launches_inside_a_task_is_told_of(self, serving: ScriptedAgent, place: Place) -> None:
+        ended, children = self.run(place, "launching_by_pyflyte", version="1")
+
+        assert children == {f"flytesnacks:development:{ended.outputs['o0']}"}
+        assert serving.children == sorted(children)

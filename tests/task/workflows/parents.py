@@ -2,6 +2,9 @@
 
 import asyncio
 import functools
+import subprocess
+import sys
+from pathlib import Path
 
 import flytekit
 from flytekit import map_task, task, workflow
@@ -37,3 +40,18 @@ def launches(version: str, x: int) -> str:
 @workflow
 def mapped(version: str) -> list[str]:
     return map_task(functools.partial(launches, version=version))(x=[1, 2])
+
+
+@task(task_config=AuthAgent("agent"))
+def by_pyflyte(version: str) -> str:
+    """Launches by the command line, in a process of its own."""
+    name = f"by-pyflyte-{flytekit.current_context().execution_id.name[-8:]}"
+    where = ["--project", "flytesnacks", "--domain", "development", "--name", name]
+    launch = ["remote-task", f"parents.child:{version}", "--x", "1"]
+    subprocess.run([Path(sys.executable).parent / "pyflyte", "run", *where, *launch], check=True)
+    return name
+
+
+@workflow
+def launching_by_pyflyte(version: str) -> str:
+    return by_pyflyte(version=version)
