@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from flytekitplugins.authagent import discovery
 from flytekitplugins.authagent.providers import env
 from flytekitplugins.authagent.sources import process_wide
+
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup, and every program that is started would ignore it
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
