@@ -47,6 +47,7 @@ from flytekitplugins.authagent.credential import Secret  # noqa: E402
 from flytekitplugins.authagent.hub import statements  # noqa: E402
 from flytekitplugins.authagent.hub.seal import Key, Seal  # noqa: E402
 from flytekitplugins.authagent.hub.store import Store, Tokens  # noqa: E402
+from flytekitplugins.authagent.sandbox.port import free_port  # noqa: E402
 
 ROUNDS = 3
 GRANTS = 100_000
@@ -120,7 +121,7 @@ def fill(url: str, numbers: Sequence[int]) -> None:
 
 @contextmanager
 def hub(world: World, issued: certificates.Issued, store: str) -> Iterator[Hub]:
-    port = running_hub.free_port()
+    port = free_port()
     address = f"https://localhost:{port}"
     with running_hub.running(
         world,

@@ -18,6 +18,8 @@ import yaml
 from running_agent import FORM, Agent, read_all, reply, request, rule
 from running_provider import Running
 
+from flytekitplugins.authagent.sandbox.port import free_port
+
 
 def serve(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flytekitplugins.authagent", "serve", "--config", str(file), *arguments]
@@ -68,9 +70,7 @@ def test_a_second_agent_does_not_take_the_socket_and_a_dead_one_leaves_it(provid
 
 
 def test_the_health_address_answers_health_and_no_token(provider: Running) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with running_agent.running(provider, health=f"127.0.0.1:{port}") as agent:
         agent.ask()
 

@@ -13,6 +13,7 @@ from running_provider import Reply, Running
 from second_user import SecondUser
 
 from flytekitplugins.authagent.agent.asked import PARAMETERS
+from flytekitplugins.authagent.sandbox.port import free_port
 
 DOCUMENT = Documented("openapi.yaml")
 TOKEN = b"grant_type=client_credentials"
@@ -83,9 +84,3 @@ print(said.hex())
 """
         answer = reply(bytes.fromhex(second.run(program)))
     assert check("/metrics", answer) == ("/metrics", 403)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

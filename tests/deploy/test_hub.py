@@ -12,7 +12,7 @@ import pytest
 import running_hub
 import yaml
 from consenting import Surfer, asked, title
-from running_hub import KEY, Hub, World, free_port, says
+from running_hub import KEY, Hub, World, says
 from running_provider import send
 from test_command_line import authagent
 from test_grants import fresh
@@ -22,6 +22,7 @@ from flytekitplugins.authagent import yaml_file
 from flytekitplugins.authagent.agent.file import AgentFile
 from flytekitplugins.authagent.sandbox.client import FLYTECTL
 from flytekitplugins.authagent.sandbox.dialect import HUB_AUDIENCE, PUBLIC_URL
+from flytekitplugins.authagent.sandbox.port import free_port
 
 FILE = DEPLOY / "hub" / "agent.yaml"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from peers import need
+
+from flytekitplugins.authagent.sandbox.port import free_port
 
 PASSWORD = "n3ver-in-a-message"
 
@@ -27,9 +28,7 @@ class Postgres:
 
     def __init__(self, home: Path, bin: Path) -> None:
         self.home, self.bin = home, bin
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._names = 0
 
     def url(self, database: str = "postgres", password: str = PASSWORD) -> str:

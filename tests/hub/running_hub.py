@@ -33,14 +33,9 @@ from running_provider import FORM, Reply
 from flytekitplugins.authagent.credential import Secret, claims
 from flytekitplugins.authagent.sandbox.client import FLYTECTL
 from flytekitplugins.authagent.sandbox.dialect import HUB_AUDIENCE, PUBLIC_URL
+from flytekitplugins.authagent.sandbox.port import free_port
 
 KEY = base64.b64encode(b"k" * 32).decode()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

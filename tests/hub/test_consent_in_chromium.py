@@ -101,7 +101,7 @@ def test_somebody_does_not(hub: Hub, world: World, tmp_path: Path, where: str) -
         shows(window, "Somebody else signed in" if where.startswith("by") else "Not allowed")
     found = hub.get(f"/grants/{grant['id']}", world.token("alice")).json()
     assert found["status"] == ("pending" if where.startswith("by") else "ended")
-    assert world.of_hub("revocations") == world.of_hub("codes") == int(where.startswith("by"))
+    wait_for(lambda: world.of_hub("revocations") == world.of_hub("codes") == int(where.startswith("by")))
 
 
 def evil(link: str) -> LoopbackServer:

@@ -13,9 +13,11 @@ import running_hub
 from consenting import Surfer, asked, proof
 from documented import Documented
 from running_agent import read_all, reply
-from running_hub import Hub, World, free_port, wait_for
+from running_hub import Hub, World, wait_for
 from running_provider import FORM, Reply, send
 from test_grants import fresh
+
+from flytekitplugins.authagent.sandbox.port import free_port
 
 DOCUMENT = Documented("openapi-hub.yaml")
 Answers = set[tuple[str, str, int]]

@@ -16,9 +16,11 @@ from pathlib import Path
 import certificates
 import pytest
 import running_hub
-from running_hub import Hub, World, free_port, says, wait_for
+from running_hub import Hub, World, says, wait_for
 from test_grants import fresh
 from test_node_agent import node
+
+from flytekitplugins.authagent.sandbox.port import free_port
 
 
 @contextlib.contextmanager

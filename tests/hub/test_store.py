@@ -24,8 +24,9 @@ from sqlalchemy import insert, text
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.hub import statements as sql
+from flytekitplugins.authagent.hub.children import MOST_CHILDREN
 from flytekitplugins.authagent.hub.seal import Key, Seal
-from flytekitplugins.authagent.hub.store import MOST_CHILDREN, Grant, Store, Taken, Tokens, TooMany
+from flytekitplugins.authagent.hub.store import Grant, Store, Taken, Tokens, TooMany
 from flytekitplugins.authagent.hub.tables import covered, metadata
 
 ROOT, CHILD = "flytesnacks:development:aroot", "flytesnacks:development:achild"
@@ -88,7 +89,7 @@ def active(store: Store, execution: str = ROOT, tokens: Tokens = TOKENS) -> Gran
 
 
 def kept(store: Store, id: str) -> Tokens:
-    with store.custody(id) as held:
+    with store.custody.of(id) as held:
         assert held
         return held.tokens
 
@@ -133,7 +134,7 @@ def test_a_grant_may_be_active_from_the_start_and_be_given_tokens_in_custody(sto
     assert grant.status == "active"
     assert held
     assert held.tokens == Tokens()
-    with store.custody(grant.id) as custody:
+    with store.custody.of(grant.id) as custody:
         assert custody
         custody.keep(TOKENS)
     assert kept(store, grant.id) == TOKENS
@@ -141,16 +142,16 @@ def test_a_grant_may_be_active_from_the_start_and_be_given_tokens_in_custody(sto
 
 def test_what_nobody_knows_is_none(store: Store) -> None:
     assert store.get("none") is store.pending("none") is store.extend("none", 1.0) is store.end("none", "x") is None
-    assert store.of_execution(ROOT) is store.covering(ROOT) is store.adopt(CHILD, ROOT) is None
+    assert store.of_execution(ROOT) is store.covering(ROOT) is store.children.adopt(CHILD, ROOT) is None
     assert store.activate("none", TOKENS) is None
     assert not store.amend("none", Secret("s"))
-    store.forget_child(CHILD)
-    store.looked(ROOT, next_look=1.0, launched=True)
-    store.revoked("none", "done")
-    store.revocation_failed("none", next_try=1.0)
-    with store.custody("none") as held:
+    store.children.forget(CHILD)
+    store.looks.done(ROOT, next_look=1.0, launched=True)
+    store.revocations.finished("none", "done")
+    store.revocations.failed("none", next_try=1.0)
+    with store.custody.of("none") as held:
         assert held is None
-    assert store.due_to_follow(10) == store.due_to_expire(10) == store.due_to_revoke(10) == []
+    assert store.looks.due(10) == store.due_to_expire(10) == store.revocations.due(10) == []
 
 
 def test_an_execution_has_one_live_grant_and_may_have_another_after_it(store: Store) -> None:
@@ -166,13 +167,13 @@ def test_an_execution_has_one_live_grant_and_may_have_another_after_it(store: St
 
 def test_a_grant_that_expired_is_not_active_and_makes_room_by_itself(store: Store, clock: Clock) -> None:
     grant, waiting = active(store), deposited(store, "p:d:other", pending=Secret("consent"))
-    store.adopt(CHILD, ROOT)
+    store.children.adopt(CHILD, ROOT)
     assert store.due_to_expire(10) == []
     clock.moment = 2000.0
 
-    assert store.of_execution(ROOT) is store.of_execution(CHILD) is store.adopt("p:d:x", ROOT) is None
+    assert store.of_execution(ROOT) is store.of_execution(CHILD) is store.children.adopt("p:d:x", ROOT) is None
     assert store.pending(waiting.id) is store.activate(waiting.id, TOKENS) is store.extend(grant.id, 9000.0) is None
-    with store.custody(grant.id) as held:
+    with store.custody.of(grant.id) as held:
         assert held is None
     assert sorted(store.due_to_expire(10)) == sorted([grant.id, waiting.id])
     assert len(store.due_to_expire(1)) == 1
@@ -217,11 +218,11 @@ def test_a_grant_that_lives_is_listed_before_those_that_ended_after_it(store: St
 
 def test_a_grant_is_there_from_the_moment_its_person_consents(store: Store, clock: Clock) -> None:
     grant = deposited(store, launched=False, pending=Secret("consent"))
-    assert store.due_to_follow(10) == [], "its execution comes after the consent"
+    assert store.looks.due(10) == [], "its execution comes after the consent"
     clock.moment = 1500.0
     assert store.overdue_consents(1001.0, 10) == [grant.id]
     assert store.activate(grant.id, TOKENS) == replace(grant, status="active", created_at=1500.0)
-    assert [execution for execution, _ in store.due_to_follow(10)] == [ROOT]
+    assert [execution for execution, _ in store.looks.due(10)] == [ROOT]
 
 
 # Children
@@ -229,18 +230,18 @@ def test_a_grant_is_there_from_the_moment_its_person_consents(store: Store, cloc
 
 def test_children_share_their_parents_grant_until_it_ends(store: Store) -> None:
     grant = active(store)
-    assert store.adopt(CHILD, ROOT) == store.adopt(CHILD, ROOT) == replace(grant, children=1)
-    assert store.adopt("p:d:grandchild", CHILD) == replace(grant, children=2)
-    assert store.adopt(ROOT, CHILD) == replace(grant, children=2)
+    assert store.children.adopt(CHILD, ROOT) == store.children.adopt(CHILD, ROOT) == replace(grant, children=1)
+    assert store.children.adopt("p:d:grandchild", CHILD) == replace(grant, children=2)
+    assert store.children.adopt(ROOT, CHILD) == replace(grant, children=2)
     held = store.of_execution("p:d:grandchild")
     assert held
     assert held.tokens == TOKENS
     with pytest.raises(Taken):
         deposited(store, CHILD, subject="eve")
 
-    store.forget_child(CHILD)
-    store.forget_child(CHILD)
-    store.forget_child(ROOT)
+    store.children.forget(CHILD)
+    store.children.forget(CHILD)
+    store.children.forget(ROOT)
     assert store.get(grant.id) == replace(grant, children=1)
     assert store.of_execution(CHILD) is None
     assert store.of_execution(ROOT)
@@ -256,7 +257,7 @@ def test_a_child_that_has_another_grant_is_not_taken_from_it(store: Store) -> No
     active(store)
     other = active(store, "p:d:other")
     with pytest.raises(Taken) as taken:
-        store.adopt("p:d:other", ROOT)
+        store.children.adopt("p:d:other", ROOT)
     assert taken.value.grant == other
 
 
@@ -264,36 +265,36 @@ def test_a_grant_covers_so_many_children_at_one_time_and_no_more(opened: Callabl
     store = opened("memory")
     active(store)
     for n in range(MOST_CHILDREN):
-        store.adopt(f"p:d:c{n}", ROOT)
+        store.children.adopt(f"p:d:c{n}", ROOT)
     with pytest.raises(TooMany, match="too many executions"):
-        store.adopt(CHILD, ROOT)
+        store.children.adopt(CHILD, ROOT)
     assert store.covering(CHILD) is None
-    again = store.adopt("p:d:c7", ROOT)
+    again = store.children.adopt("p:d:c7", ROOT)
     assert again
     assert again.children == MOST_CHILDREN
-    store.forget_child("p:d:c7")
-    assert store.adopt(CHILD, ROOT) == again
+    store.children.forget("p:d:c7")
+    assert store.children.adopt(CHILD, ROOT) == again
 
 
 def test_children_that_nobody_has_seen_keep_no_other_from_being_looked_at(store: Store, clock: Clock) -> None:
     active(store)
     for n in range(30):
-        store.adopt(f"p:d:c{n}", ROOT)
-    store.looked("p:d:c0", next_look=1001.0, launched=True)
+        store.children.adopt(f"p:d:c{n}", ROOT)
+    store.looks.done("p:d:c0", next_look=1001.0, launched=True)
     clock.moment = 1001.0
     active(store, "p:d:other")
-    due = [execution for execution, _ in store.due_to_follow(8)]
+    due = [execution for execution, _ in store.looks.due(8)]
     assert set(due[:3]) == {ROOT, "p:d:c0", "p:d:other"}
     assert len(due) == len(set(due)) == 8
     for n in range(8):
         active(store, f"p:d:r{n}")
-    due = [execution for execution, _ in store.due_to_follow(8)]
+    due = [execution for execution, _ in store.looks.due(8)]
     assert [execution[:5] for execution in due] == ["p:d:r"] * 8 + ["p:d:c"] * 2, "a few of them in any case"
 
 
 def test_a_pending_grant_adopts_nobody(store: Store) -> None:
     deposited(store, pending=Secret("consent"))
-    assert store.adopt(CHILD, ROOT) is None
+    assert store.children.adopt(CHILD, ROOT) is None
 
 
 # Custody
@@ -302,7 +303,7 @@ def test_a_pending_grant_adopts_nobody(store: Store) -> None:
 def test_what_is_kept_in_custody_is_what_the_next_one_finds(store: Store) -> None:
     grant = active(store)
     rotated = Tokens(Secret("second"), None, Secret("access"), 1400.0)
-    with store.custody(grant.id) as held:
+    with store.custody.of(grant.id) as held:
         assert held
         assert (held.grant, held.tokens) == (grant, TOKENS)
         held.keep(rotated)
@@ -315,31 +316,31 @@ def test_what_is_kept_in_custody_is_what_the_next_one_finds(store: Store) -> Non
 
 def test_custody_that_keeps_nothing_changes_nothing_also_where_it_fails(store: Store) -> None:
     grant = active(store)
-    with pytest.raises(ZeroDivisionError), store.custody(grant.id):
+    with pytest.raises(ZeroDivisionError), store.custody.of(grant.id):
         raise ZeroDivisionError
     assert kept(store, grant.id) == TOKENS
 
 
 def test_tokens_of_a_grant_that_ended_in_custody_are_those_to_be_revoked(store: Store) -> None:
     grant = active(store)
-    with store.custody(grant.id) as held:
+    with store.custody.of(grant.id) as held:
         assert held
         assert store.end(grant.id, "revoked"), "whoever ends a grant does not wait for its custody"
-        assert store.due_to_revoke(10) == [], "its refresh token is being spent"
+        assert store.revocations.due(10) == [], "its refresh token is being spent"
         held.keep(replace(TOKENS, refresh=Secret("newer")))
-    ((ended, tokens),) = store.due_to_revoke(10)
+    ((ended, tokens),) = store.revocations.due(10)
     assert (ended.id, tokens.refresh) == (grant.id, Secret("newer"))
 
 
 def test_a_refresh_token_that_came_too_late_is_revoked_too(store: Store) -> None:
     grant = deposited(store)
-    with store.custody(grant.id) as held:
+    with store.custody.of(grant.id) as held:
         assert held
         ended = store.end(grant.id, "revoked")
         assert ended
         assert ended.revocation == "none"
         held.keep(TOKENS)
-    ((there, tokens),) = store.due_to_revoke(10)
+    ((there, tokens),) = store.revocations.due(10)
     assert (there.id, there.revocation, tokens) == (grant.id, "pending", TOKENS)
 
 
@@ -349,7 +350,7 @@ def test_sixteen_threads_have_custody_one_after_the_other(store: Store) -> None:
 
     def rotate(_: int) -> None:
         nonlocal inside, most
-        with store.custody(grant.id) as held:
+        with store.custody.of(grant.id) as held:
             inside += 1
             most = max(most, inside)
             assert held
@@ -362,7 +363,7 @@ def test_sixteen_threads_have_custody_one_after_the_other(store: Store) -> None:
         list(pool.map(rotate, range(48)))
     assert most == 1
     assert kept(store, grant.id).refresh == Secret("48")
-    assert len(store._turns) == 0, "locks do not pile up"
+    assert len(store.custody._turns) == 0, "locks do not pile up"
 
 
 def test_threads_that_wait_for_one_grant_leave_connections_for_the_others(
@@ -373,7 +374,7 @@ def test_threads_that_wait_for_one_grant_leave_connections_for_the_others(
     release = threading.Event()
 
     def wait(_: int) -> None:
-        with store.custody(grant.id):
+        with store.custody.of(grant.id):
             release.wait(10)
 
     with ThreadPoolExecutor(50) as pool:
@@ -406,7 +407,7 @@ def test_sixteen_threads_adopt_one_child_end_and_activate_once(store: Store) -> 
     grant = deposited(store, pending=Secret("consent"))
     with ThreadPoolExecutor(16) as pool:
         assert sum(x is not None for x in pool.map(lambda _: store.activate(grant.id, TOKENS), range(16))) == 1
-        assert None not in list(pool.map(lambda _: store.adopt(CHILD, ROOT), range(16)))
+        assert None not in list(pool.map(lambda _: store.children.adopt(CHILD, ROOT), range(16)))
         there = store.get(grant.id)
         assert there
         assert there.children == 1
@@ -423,18 +424,18 @@ def test_children_that_come_and_go_while_grants_end_never_lock_each_other_out(st
             store.activate(grant.id, TOKENS)  # unless another thread has ended it already
         except Taken as taken:
             grant = taken.grant
-        store.adopt(f"{root}c{n}", root)
-        store.looked(root, next_look=0.0, launched=True)
-        with store.custody(grant.id) as held:
+        store.children.adopt(f"{root}c{n}", root)
+        store.looks.done(root, next_look=0.0, launched=True)
+        with store.custody.of(grant.id) as held:
             if held:
                 held.keep(TOKENS)
-        store.due_to_follow(5)
-        store.forget_child(f"{root}c{n}")
+        store.looks.due(5)
+        store.children.forget(f"{root}c{n}")
         if n % 4 == 0:
             store.end(grant.id, "revoked")
-        for ended, _ in store.due_to_revoke(5):
-            store.revoked(ended.id, "done")
-        store.reseal(5)
+        for ended, _ in store.revocations.due(5):
+            store.revocations.finished(ended.id, "done")
+        store.sealing.reseal(5)
 
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(live, range(120)))
@@ -446,27 +447,27 @@ def test_children_that_come_and_go_while_grants_end_never_lock_each_other_out(st
 
 def test_an_execution_is_looked_at_by_one_and_again_when_it_is_due(store: Store, clock: Clock) -> None:
     grant = active(store)
-    store.adopt(CHILD, ROOT)
-    due = dict(store.due_to_follow(10))
+    store.children.adopt(CHILD, ROOT)
+    due = dict(store.looks.due(10))
     assert due == {ROOT: replace(grant, children=1), CHILD: replace(grant, children=1, launched=False)}
-    assert store.due_to_follow(10) == []
+    assert store.looks.due(10) == []
 
-    store.looked(CHILD, next_look=1010.0, launched=True)
+    store.looks.done(CHILD, next_look=1010.0, launched=True)
     clock.moment = 1010.0
-    assert store.due_to_follow(10) == [(CHILD, replace(grant, children=1))]
+    assert store.looks.due(10) == [(CHILD, replace(grant, children=1))]
     clock.moment = 1029.9
-    assert store.due_to_follow(10) == []
+    assert store.looks.due(10) == []
     clock.moment = 1030.0
-    assert [execution for execution, _ in store.due_to_follow(10)] == [ROOT], "whoever had it did not come back"
+    assert [execution for execution, _ in store.looks.due(10)] == [ROOT], "whoever had it did not come back"
     clock.moment = 1040.0
-    assert [execution for execution, _ in store.due_to_follow(10)] == [CHILD]
+    assert [execution for execution, _ in store.looks.due(10)] == [CHILD]
 
 
 def test_a_root_that_was_not_launched_yet_is_seen_launched_for_good(store: Store) -> None:
     grant = deposited(store, launched=False)
-    store.looked(ROOT, next_look=1010.0)
+    store.looks.done(ROOT, next_look=1010.0)
     assert store.get(grant.id) == grant
-    store.looked(ROOT, next_look=1010.0, launched=True)
+    store.looks.done(ROOT, next_look=1010.0, launched=True)
     assert store.get(grant.id) == replace(grant, launched=True)
     store.end(grant.id, "execution_ended")
     ended = store.get(grant.id)
@@ -477,17 +478,17 @@ def test_a_root_that_was_not_launched_yet_is_seen_launched_for_good(store: Store
 def test_a_refresh_token_is_revoked_until_it_is_done_and_erased_then(store: Store, clock: Clock) -> None:
     grant = active(store)
     store.end(grant.id, "revoked")
-    ((ended, tokens),) = store.due_to_revoke(10)
+    ((ended, tokens),) = store.revocations.due(10)
     assert (ended.id, ended.revocation, tokens) == (grant.id, "pending", TOKENS)
-    assert store.due_to_revoke(10) == []
-    store.revocation_failed(grant.id, next_try=1005.0)
+    assert store.revocations.due(10) == []
+    store.revocations.failed(grant.id, next_try=1005.0)
     clock.moment = 1005.0
-    assert len(store.due_to_revoke(10)) == 1
+    assert len(store.revocations.due(10)) == 1
     clock.moment = 1065.0
-    assert len(store.due_to_revoke(10)) == 1, "whoever had it did not come back"
+    assert len(store.revocations.due(10)) == 1, "whoever had it did not come back"
 
-    store.revoked(grant.id, "done")
-    store.revoked(grant.id, "unsupported")
+    store.revocations.finished(grant.id, "done")
+    store.revocations.finished(grant.id, "unsupported")
     there = store.get(grant.id)
     assert there
     assert there.revocation == "done"
@@ -504,7 +505,7 @@ def test_what_cannot_be_revoked_is_erased_when_the_grant_ends(store: Store, is_p
     assert ended
     assert ended.revocation == "none"
     assert f"key:{Seal([OLD]).first}" not in store.counts()
-    assert store.due_to_revoke(10) == []
+    assert store.revocations.due(10) == []
 
 
 def test_grants_that_ended_long_ago_are_forgotten_unless_they_are_to_be_revoked(store: Store, clock: Clock) -> None:
@@ -512,7 +513,7 @@ def test_grants_that_ended_long_ago_are_forgotten_unless_they_are_to_be_revoked(
     for grant in grants[:3]:
         store.end(grant.id, "revoked")
     for grant in grants[:2]:
-        store.revoked(grant.id, "done")
+        store.revocations.finished(grant.id, "done")
     assert store.purge(1000.0, 10) == 0
     clock.moment = 1001.0
     assert (store.purge(1001.0, 1), store.purge(1001.0, 10), store.purge(1001.0, 10)) == (1, 1, 0)
@@ -521,14 +522,14 @@ def test_grants_that_ended_long_ago_are_forgotten_unless_they_are_to_be_revoked(
 
 def test_one_grant_can_be_claimed_to_be_revoked_at_once(store: Store) -> None:
     grant = active(store)
-    assert store.claim_revocation(grant.id) is store.claim_revocation("none") is None
-    with store.custody(grant.id):
+    assert store.revocations.claim(grant.id) is store.revocations.claim("none") is None
+    with store.custody.of(grant.id):
         store.end(grant.id, "revoked")
-        assert store.claim_revocation(grant.id) is None, "its refresh token may be about to be spent"
-    assert store.claim_revocation(grant.id) == TOKENS
-    assert store.due_to_revoke(10) == []
-    store.revoked(grant.id, "done")
-    assert store.claim_revocation(grant.id) is None
+        assert store.revocations.claim(grant.id) is None, "its refresh token may be about to be spent"
+    assert store.revocations.claim(grant.id) == TOKENS
+    assert store.revocations.due(10) == []
+    store.revocations.finished(grant.id, "done")
+    assert store.revocations.claim(grant.id) is None
 
 
 def test_consents_that_nobody_gives_are_found(store: Store, clock: Clock) -> None:
@@ -545,18 +546,18 @@ def test_consents_that_nobody_gives_are_found(store: Store, clock: Clock) -> Non
 def test_keys_rotate_while_the_store_is_in_use(store: Store) -> None:
     first, second = active(store), deposited(store, "p:d:other", pending=Secret("consent"))
     old, new = Seal([OLD]).first, Seal([NEW]).first
-    assert store.reseal(10) == 0
+    assert store.sealing.reseal(10) == 0
     with pytest.raises(ConfigError, match=f"rows under the key {old}, which is not among the keys"):
-        store.check(Seal([NEW]))
+        store.sealing.check(Seal([NEW]))
     assert kept(store, first.id) == TOKENS, "the keys from before stay"
 
-    store.check(Seal([NEW, OLD]))
-    store.use(Seal([NEW, OLD]))
+    store.sealing.check(Seal([NEW, OLD]))
+    store.sealing.use(Seal([NEW, OLD]))
     assert kept(store, first.id) == TOKENS
     assert store.counts()[f"key:{old}"] == 2
-    assert (store.reseal(1), store.reseal(10), store.reseal(10)) == (1, 1, 0)
-    store.check(Seal([NEW]))
-    store.use(Seal([NEW]))
+    assert (store.sealing.reseal(1), store.sealing.reseal(10), store.sealing.reseal(10)) == (1, 1, 0)
+    store.sealing.check(Seal([NEW]))
+    store.sealing.use(Seal([NEW]))
     assert kept(store, first.id) == TOKENS
     assert store.pending(second.id) == (second, Secret("consent"))
     assert {key: n for key, n in store.counts().items() if key.startswith("key:")} == {f"key:{new}": 2}
@@ -577,11 +578,11 @@ def test_ciphertexts_of_another_row_or_column_do_not_open(store: Store, clock: C
         store.of_execution(ROOT)
     with pytest.raises(ProviderError, match="do not open"):
         store.pending(third.id)
-    with pytest.raises(ProviderError, match="do not open"), store.custody(first.id):
+    with pytest.raises(ProviderError, match="do not open"), store.custody.of(first.id):
         raise AssertionError
     for grant in (first, second):
         store.end(grant.id, "revoked")
-    assert [grant.id for grant, _ in store.due_to_revoke(10)] == [second.id], "one does not keep up the others"
+    assert [grant.id for grant, _ in store.revocations.due(10)] == [second.id], "one does not keep up the others"
 
 
 # The schema
@@ -660,7 +661,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_file_keeps_everything_over_a_restart(file: Path, opened: Callable[..., Store]) -> None:
     store = opened(f"sqlite:///{file}")
     grant = active(store)
-    store.adopt(CHILD, ROOT)
+    store.children.adopt(CHILD, ROOT)
     waiting = deposited(store, "p:d:other", pending=Secret("consent"))
     counts = store.counts()
     store.close()
@@ -718,7 +719,7 @@ store.start()
 HOLD = (
     OPEN
     + """
-with store.custody(sys.argv[2]) as held:
+with store.custody.of(sys.argv[2]) as held:
     print(held is not None, flush=True)
     sys.stdin.read()
 """
@@ -733,13 +734,13 @@ from flytekitplugins.authagent.errors import ProviderUnavailable
 from flytekitplugins.authagent.hub.store import Tokens
 grant = store.deposit("p:d:n", "ada", "cli", (), expires_at=2000.0, launched=True, pending=None)
 last = Tokens(Secret("first"))
-with store.custody(grant.id) as held:
+with store.custody.of(grant.id) as held:
     held.keep(last)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
 failed = None
 for n in range(100):
-    with store.custody(grant.id) as held:
+    with store.custody.of(grant.id) as held:
         new = Tokens(Secret(str(n) + "x" * 30_000))
         try:
             held.keep(new)
@@ -772,7 +773,7 @@ def test_pages_that_run_out_are_the_same(file: Path, opened: Callable[..., Store
     grant = active(store)
     with store._database._engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count=1")  # as many as there are
-    with store.custody(grant.id) as held:
+    with store.custody.of(grant.id) as held:
         assert held
         with pytest.raises(ProviderUnavailable, match="database or disk is full"):
             held.keep(replace(TOKENS, access=Secret("x" * 100_000)))
@@ -857,7 +858,7 @@ def test_two_replicas_have_custody_one_after_the_other(postgres: Postgres, opene
 
     def rotate(n: int) -> None:
         nonlocal inside, most
-        with replicas[n % 2].custody(grant.id) as held:
+        with replicas[n % 2].custody.of(grant.id) as held:
             inside += 1
             most = max(most, inside)
             assert held
@@ -882,8 +883,8 @@ def test_two_replicas_share_the_work_and_do_none_twice(postgres: Postgres, opene
             replicas[1].end(grant.id, "revoked")
 
     with ThreadPoolExecutor(8) as pool:
-        looks = [look for found in pool.map(lambda n: replicas[n % 2].due_to_follow(7), range(40)) for look in found]
-        due = [one for found in pool.map(lambda n: replicas[n % 2].due_to_revoke(7), range(40)) for one in found]
+        looks = [look for found in pool.map(lambda n: replicas[n % 2].looks.due(7), range(40)) for look in found]
+        due = [one for found in pool.map(lambda n: replicas[n % 2].revocations.due(7), range(40)) for one in found]
     assert Counter(execution for execution, _ in looks) == Counter(f"p:d:n{n}" for n in range(0, 100, 2))
     assert Counter(grant.execution for grant, _ in due) == Counter(f"p:d:n{n}" for n in range(1, 100, 2))
 
@@ -897,13 +898,13 @@ def test_keys_rotate_over_two_replicas_without_a_moment_in_which_one_cannot_open
     grant = active(one)
     for keys in ([OLD, NEW], [NEW, OLD], [NEW]):  # everywhere, before the next one
         for replica, other in ((one, two), (two, one)):
-            replica.check(Seal(keys))
-            replica.use(Seal(keys))
-            with replica.custody(grant.id) as held:
+            replica.sealing.check(Seal(keys))
+            replica.sealing.use(Seal(keys))
+            with replica.custody.of(grant.id) as held:
                 assert held
                 held.keep(replace(held.tokens, access=Secret(f"of {len(keys)}")))
             assert kept(other, grant.id) == kept(replica, grant.id)
-        one.reseal(10)
+        one.sealing.reseal(10)
 
 
 @pytest.mark.peer
@@ -936,8 +937,8 @@ def test_custody_is_not_waited_for_without_end(
     url = postgres.new_database()
     one, two = opened(url), opened(url)
     grant = active(one)
-    with one.custody(grant.id):
-        with pytest.raises(ProviderUnavailable, match="lock timeout"), two.custody(grant.id):
+    with one.custody.of(grant.id):
+        with pytest.raises(ProviderUnavailable, match="lock timeout"), two.custody.of(grant.id):
             raise AssertionError
         assert two.of_execution(ROOT), "looking does not wait"
 
@@ -958,7 +959,7 @@ def test_a_server_that_restarts_is_unavailable_and_then_there_again(
     postgres.start()
     assert store.extend(grant.id, 2500.0), "also for a change"
 
-    with store.custody(grant.id) as held:
+    with store.custody.of(grant.id) as held:
         assert held
         postgres.stop()
         try:
@@ -982,7 +983,7 @@ def test_what_somebody_kept_meanwhile_is_not_overwritten(postgres: Postgres, ope
     url = postgres.new_database()
     one, two = opened(url), opened(url)
     grant = active(one)
-    with one.custody(grant.id) as held:
+    with one.custody.of(grant.id) as held:
         assert held
         postgres.stop()
         try:
@@ -990,7 +991,7 @@ def test_what_somebody_kept_meanwhile_is_not_overwritten(postgres: Postgres, ope
                 held.keep(replace(TOKENS, refresh=Secret("of the first")))
         finally:
             postgres.start()
-        with two.custody(grant.id) as other:
+        with two.custody.of(grant.id) as other:
             assert other
             other.keep(replace(TOKENS, refresh=Secret("of the second")))
         held.keep(replace(TOKENS, refresh=Secret("of the first")))

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from identity_provider import User
-from peer_process import free_port, program, running
+from peer_process import program, running
 from webdriver import PageMovedOn, WebDriver, WebDriverError
+
+from flytekitplugins.authagent.sandbox.port import free_port
 
 FLAGS = [
     "--headless=new",

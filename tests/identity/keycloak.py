@@ -15,7 +15,9 @@ from pathlib import Path
 
 from identity_provider import IdentityProvider, User
 from keycloak_realm import REALM, new_clients, realm
-from peer_process import free_port, installed, running, wheel
+from peer_process import installed, running, wheel
+
+from flytekitplugins.authagent.sandbox.port import free_port
 
 HEAP = "-Xms64m -Xmx384m"
 QUICK = "-XX:TieredStopAtLevel=1 -XX:-UseG1GC -XX:+UseSerialGC -XX:ActiveProcessorCount=2"

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from peer_process import PeerProcess, free_port, program, running
+from peer_process import PeerProcess, program, running
+
+from flytekitplugins.authagent.sandbox.port import free_port
 
 METADATA_SERVICE = "/flyteidl.service.AuthMetadataService/"
 """Open to everybody: it says where tokens come from."""

@@ -45,14 +45,6 @@ def program(name: str, package: str) -> str:
     return found
 
 
-def free_port() -> int:
-    """A loopback port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class PeerProcess:
     """`stdin` stays open for as long as the process may live; its output is in `log`."""
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import grpc
 import pytest
 from nginx import METADATA_SERVICE, nginx
-from peer_process import free_port
+
+from flytekitplugins.authagent.sandbox.port import free_port
 
 pytestmark = pytest.mark.peer
 

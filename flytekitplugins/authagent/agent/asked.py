@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl
 
 from flytekitplugins.authagent import wire
+from flytekitplugins.authagent.agent.http import FORM, Request
 from flytekitplugins.authagent.agent.refusal import Refusal, invalid_request
 from flytekitplugins.authagent.credential import MAX_TOKEN, Secret
 from flytekitplugins.authagent.oauth import client_authentication, token_exchange
@@ -87,6 +88,14 @@ class Asked:
         if self.shown is not None or subject is None or subject.type != token_exchange.JWT:
             return self
         return replace(self, shown=subject.token, subject_token=None)
+
+
+def check_form(request: Request) -> None:
+    """Raises `Refusal` where the parameters of `request` are not in a form."""
+    if request.content_type != FORM:
+        raise Refusal(415, "invalid_request", f"send {FORM.decode()}")
+    if request.has_query:
+        raise invalid_request("parameters belong into the body, not into the URL")
 
 
 def read_child(body: bytes, authorization: str | None) -> tuple[str, Secret | None]:

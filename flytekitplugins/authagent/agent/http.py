@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable
 from typing import Any, NamedTuple
 
 from flytekitplugins.authagent.agent.refusal import Refusal
@@ -29,6 +30,7 @@ REASONS = {
 }
 
 JSON = b"application/json"
+FORM = b"application/x-www-form-urlencoded"
 
 
 class Request(NamedTuple):
@@ -92,3 +94,8 @@ def plain(status: int, text: str) -> Answer:
 def not_allowed(method: bytes) -> Answer:
     """The path is right, the method is not."""
     return Answer(405, b'{"error":"invalid_request"}', headers=b"Allow: %s\r\n" % method)
+
+
+async def there(answer: Answer | Awaitable[Answer]) -> Answer:
+    """`answer`, when it is there."""
+    return answer if isinstance(answer, Answer) else await answer

@@ -23,6 +23,9 @@ from flytekitplugins.authagent.source import Source
 from flytekitplugins.authagent.sources import Sources
 from flytekitplugins.authagent.specs import AgentSpec
 
+MINT_SECONDS = 25.0
+"""For which a caller is kept waiting for a mint; its own patience (`providers.agent`) is longer."""
+
 LIMIT = 1000
 """Sources kept. Rules have few audiences and sets of scopes; this bounds what callers can make of them."""
 

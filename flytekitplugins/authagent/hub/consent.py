@@ -10,7 +10,7 @@ exchanges.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -46,7 +46,7 @@ ABOUT_PEOPLE = frozenset({"openid", "profile", "email", "address", "phone", "off
 
 
 class Minted(NamedTuple):
-    """What came of a mint. With `refused` there is no access token in `tokens`, and that is why."""
+    """What came of it. With `refused` there is no access token in `tokens`, nobody may have one, and that is why."""
 
     tokens: Tokens
     refused: AuthAgentError | None = None
@@ -75,9 +75,9 @@ class Consent:
 
     # Obtaining it
 
-    def exchange(self, shown: Secret, subject: str, scopes: tuple[str, ...]) -> Tokens:
+    def exchange(self, shown: Secret, subject: str, scopes: tuple[str, ...]) -> Minted:
         """
-        A refresh token of our own for the token that `subject` showed.
+        A refresh token of our own for the token that `subject` showed; or one that nobody may use, and why.
 
         Raises `Denied`, `ProviderUnavailable`, `ProviderError` as the identity provider answers, and `ProviderError`
         for an answer without a refresh token.
@@ -99,12 +99,7 @@ class Consent:
                 f"{response.url} exchanged the token, and gave no refresh token for it",
                 hint="let the hub's client have refresh tokens by exchange, or use consent: page",
             )
-        try:
-            _check_scopes(granted.credential, target.scopes)
-            return self._tokens(granted, subject, target.scopes)
-        except AuthAgentError:
-            self.give_back(granted.refresh_token)
-            raise
+        return self._minted(granted, subject, target.scopes)
 
     def begin(self, redirect_uri: str, state: str, scopes: tuple[str, ...]) -> Started:
         """A sign-in of a person at the hub's client (code and PKCE), whose answer will carry `state`."""
@@ -127,20 +122,21 @@ class Consent:
         sent = authorization_code.request(endpoint, authentication, code, started)
         return self._granted(self.client.send(sent), sent, ())
 
-    def tokens_of(self, granted: Granted, subject: str, scopes: tuple[str, ...]) -> Tokens:
+    def tokens_of(self, granted: Granted, subject: str, scopes: tuple[str, ...]) -> Minted:
         """
-        What is kept of a sign-in that was to be `subject`'s.
+        What is kept of a sign-in that was to be `subject`'s: the refresh token, and why nobody may use it, for example
+        `OtherPerson`.
 
-        Raises `OtherPerson` where somebody else signed in, `ProviderError` where there is nothing to keep.
+        The access token is dropped: it has the scopes of the sign-in beside those that were consented to. Raises
+        `ProviderError` where there is nothing to keep.
         """
         if granted.refresh_token is None:
             raise ProviderError(
                 "the identity provider gave the hub no refresh token",
                 hint="allow the scope offline_access, and refresh tokens, to the hub's client",
             )
-        wanted = scopes or self.spec.scopes
-        _check_scopes(granted.credential, wanted)
-        return self._tokens(granted, subject, wanted)
+        _, refused = self._minted(granted, subject, scopes or self.spec.scopes)
+        return Minted(Tokens(granted.refresh_token, granted.refresh_expires_at), refused)
 
     # Using it
 
@@ -162,12 +158,7 @@ class Consent:
             sent = refresh.request(endpoint, self.client.authentication(), refresh_token, target)
             response = self.client.send(sent)
             _check_lost(response)
-        granted = self._granted(response, sent, ())
-        try:
-            _check_scopes(granted.credential, scopes)
-            return Minted(self._tokens(granted, grant.subject, scopes))
-        except AuthAgentError as refused:  # what was shown for it is spent all the same
-            return Minted(Tokens(granted.refresh_token, granted.refresh_expires_at), refused)
+        return self._minted(self._granted(response, sent, ()), grant.subject, scopes)
 
     def revoke(self, refresh_token: Secret) -> bool:
         """
@@ -183,7 +174,7 @@ class Consent:
         return True
 
     def give_back(self, refresh_token: Secret | None) -> None:
-        """End what nobody will ever use. It is a courtesy: what fails ends by itself."""
+        """End what nobody will ever use, once: it is for where nobody can write down that it is to be done."""
         if refresh_token is None:
             return
         try:
@@ -236,16 +227,17 @@ class Consent:
             _check_scopes(granted.credential, scopes)
         return granted
 
-    def _tokens(self, granted: Granted, subject: str, scopes: tuple[str, ...]) -> Tokens:
+    def _minted(self, granted: Granted, subject: str, scopes: tuple[str, ...]) -> Minted:
+        """What was given, if it is what `subject` consented to; what was shown for it is spent all the same."""
         credential = granted.credential
-        check_speaks_for(granted, subject)
-        return Tokens(
-            refresh=granted.refresh_token,
-            refresh_expires_at=granted.refresh_expires_at,
-            access=credential.token,
-            access_expires_at=credential.expires_at,
-            scopes=tuple(sorted(scopes)),
-        )
+        tokens = Tokens(granted.refresh_token, granted.refresh_expires_at)
+        try:
+            _check_scopes(credential, scopes)
+            check_speaks_for(granted, subject)
+        except AuthAgentError as refused:
+            return Minted(tokens, refused)
+        kept = replace(tokens, access=credential.token, access_expires_at=credential.expires_at)
+        return Minted(replace(kept, scopes=tuple(sorted(scopes))))
 
 
 class OtherPerson(Denied):

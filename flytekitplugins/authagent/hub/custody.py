@@ -18,8 +18,8 @@ from flytekitplugins.authagent import credential as credentials
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.errors import AuthAgentError, ProviderUnavailable
 from flytekitplugins.authagent.hub.consent import Consent, Lost
-from flytekitplugins.authagent.hub.store import Custody as Held
 from flytekitplugins.authagent.hub.store import Grant, Store, Tokens
+from flytekitplugins.authagent.hub.token_custody import InCustody
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Custody:
         self._consent = consent
         self._now = now
         self._lock = threading.Lock()
-        self._unsaved: dict[str, tuple[Held, Tokens]] = {}
+        self._unsaved: dict[str, tuple[InCustody, Tokens]] = {}
         self._failed: dict[str, tuple[float, AuthAgentError]] = {}
         self.counts: Counter[str] = Counter()
 
@@ -120,7 +120,7 @@ class Custody:
         """
         self._check_pause(grant.id)
         self._save(grant.id)
-        with self._store.custody(grant.id) as held:
+        with self._store.custody.of(grant.id) as held:
             if held is None:
                 raise Lost("the grant has ended")
             tokens = held.tokens
@@ -175,7 +175,7 @@ class Custody:
             raise failed.again()
         self._failed.pop(grant_id, None)
 
-    def _remember(self, grant_id: str, held: Held, tokens: Tokens) -> None:
+    def _remember(self, grant_id: str, held: InCustody, tokens: Tokens) -> None:
         logger.error("the database did not take a new refresh token; it is kept in memory until it does")
         with self._lock:
             if len(self._unsaved) < UNSAVED:

@@ -23,6 +23,9 @@ CHECKOUT = 5.0
 WAIT = 15.0
 """Seconds to wait for a row that another one has locked, and for whoever writes to SQLite."""
 
+ATTEMPTS = 5
+"""Times to find out who was faster; each needs a grant that ends at that very moment."""
+
 OLDEST_SQLITE = (3, 35, 0)
 """The first with RETURNING."""
 

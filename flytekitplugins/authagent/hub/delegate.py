@@ -194,7 +194,7 @@ class Delegate:
         try:
             seen = await self._in(self._provider, partial(self._executions.look, grant.execution))
             if seen is not None and seen.principal == grant.subject:
-                looked = partial(self._store.looked, grant.execution, next_look=self._now(), launched=True)
+                looked = partial(self._store.looks.done, grant.execution, next_look=self._now(), launched=True)
                 await self._in(self._database, looked)
                 return
             if seen is not None:

@@ -19,7 +19,7 @@ from flytekitplugins.authagent.agent.refusal import Refusal, busy, invalid_reque
 from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
-from flytekitplugins.authagent.hub.consent import Consent
+from flytekitplugins.authagent.hub.consent import Consent, Minted
 from flytekitplugins.authagent.hub.flyte import Executions, Seen
 from flytekitplugins.authagent.hub.person import Person
 from flytekitplugins.authagent.hub.store import Grant, Store, Taken, Tokens, TooMany
@@ -139,7 +139,7 @@ class Grants:
         if grant.status != "ended" and not grant.launched:
             seen = self._look(grant.execution)
             if seen is not None and seen.principal == grant.subject:  # another's is ended by whoever follows it
-                self._store.looked(grant.execution, next_look=self._now(), launched=True)
+                self._store.looks.done(grant.execution, next_look=self._now(), launched=True)
                 grant = self._store.get(grant_id) or grant
         return grant
 
@@ -173,7 +173,7 @@ class Grants:
             raise Refusal(400, "unauthorized_client", "a grant covers children in its own project and domain only")
         self._check_child(child, pod.execution)
         try:
-            grant = self._store.adopt(child, pod.execution)
+            grant = self._store.children.adopt(child, pod.execution)
         except Taken:
             raise Refusal(400, "unauthorized_client", "another grant covers that execution") from None
         except TooMany as many:
@@ -250,10 +250,13 @@ class Grants:
     def _obtained(self, person: Person, grant: Grant, write: Written) -> Grant:
         """`grant`, with what tokens can be minted from; one that cannot be had is ended."""
         try:
-            tokens = self._first_tokens(person, grant)
+            tokens, refused = self._first_tokens(person, grant)
         except BaseException:
             self._store.end(grant.id, "declined")
             raise
+        if refused is not None:
+            self._unwanted(grant, tokens)
+            raise refused
         try:
             written = write(grant, "deposited")
             active = self._store.activate(grant.id, tokens) if written else None
@@ -265,13 +268,10 @@ class Grants:
             raise conflict("the grant was revoked before it began") if written else unwritable()
         return active
 
-    def _first_tokens(self, person: Person, grant: Grant) -> Tokens:
+    def _first_tokens(self, person: Person, grant: Grant) -> Minted:
         if self.consent.way == "exchange":
             return self.consent.exchange(person.token, person.subject, grant.scopes)
-        tokens, refused = self.consent.mint(grant, None, tuple(sorted(grant.scopes)))
-        if refused is not None:
-            raise refused
-        return tokens
+        return self.consent.mint(grant, None, tuple(sorted(grant.scopes)))
 
     def _unwanted(self, grant: Grant, tokens: Tokens) -> None:
         """Let `tokens` be revoked until it is done; at once, and once, where the database cannot remember to."""

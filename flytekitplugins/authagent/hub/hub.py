@@ -165,7 +165,7 @@ class Hub:
         if file.flyte != self._file.flyte:
             raise ConfigError("flyte: cannot change while the hub runs", hint="restart it")
         made = _made(file)
-        self._store.check(made.seal)
+        self._store.sealing.check(made.seal)
         return partial(self._adopt, file, made)
 
     def sweep(self, now: float) -> None:
@@ -203,7 +203,7 @@ class Hub:
 
     def _adopt(self, file: AgentFile, made: Made) -> None:
         self._file, self._people = file, made.people
-        self._store.use(made.seal)  # `prepare` has checked it
+        self._store.sealing.use(made.seal)  # `prepare` has checked it
         self._custody.use(made.consent)
         self._grants.consent = made.consent
         self._pages.use(made.consent, _browsers(self.settings, made.seal))
@@ -228,7 +228,7 @@ class Hub:
         """In a thread: what is kept of a grant that has just ended is revoked at once, or soon."""
         if grant.revocation != "pending":
             return grant.revocation
-        tokens = self._store.claim_revocation(grant.id)
+        tokens = self._store.revocations.claim(grant.id)
         if tokens is None:  # somebody else is at it
             return "pending"
         return self._watch.revoke(grant, tokens)

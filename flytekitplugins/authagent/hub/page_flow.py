@@ -19,16 +19,15 @@ from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from flytekitplugins.authagent.agent.audit import Audit
-from flytekitplugins.authagent.agent.http import Answer, Request, not_allowed
+from flytekitplugins.authagent.agent.http import FORM, Answer, Request, not_allowed
 from flytekitplugins.authagent.agent.peer import Peer
-from flytekitplugins.authagent.agent.server import FORM
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
 from flytekitplugins.authagent.hub import pages
 from flytekitplugins.authagent.hub.browsers import Browsers
 from flytekitplugins.authagent.hub.consent import Consent, OtherPerson
 from flytekitplugins.authagent.hub.flyte import Executions
-from flytekitplugins.authagent.hub.store import Grant, Store
+from flytekitplugins.authagent.hub.store import Grant, Store, Tokens
 from flytekitplugins.authagent.hub.watch import facts
 from flytekitplugins.authagent.oauth import authorization_code
 from flytekitplugins.authagent.oauth.authorization_code import Started
@@ -213,23 +212,36 @@ class PageFlow:
 
     def _finished(self, peer: Peer, grant: Grant, code: Secret, started: Started) -> Answer:
         """In a thread: what the code brings is kept, if it is of the person who asked, and given back if it is not."""
-        granted = self.consent.finish(code, started)
+        tokens, refused = self.consent.tokens_of(self.consent.finish(code, started), grant.subject, grant.scopes)
+        # Written first: nothing is active that is not written down.
+        written = refused is None and self._write(peer, grant, "deposited")
         try:
-            tokens = self.consent.tokens_of(granted, grant.subject, grant.scopes)
-            written = self._write(peer, grant, "deposited")  # first: nothing is active that is not written down
             active = self._store.activate(grant.id, tokens) if written else None
-        except AuthAgentError as failed:
-            self.consent.give_back(granted.refresh_token)
-            if isinstance(failed, OtherPerson):
-                self._write(peer, grant, "somebody else signed in")
-                return self._other(failed.who, grant.subject)
+        except AuthAgentError:
+            self._unwanted(grant, tokens)
             raise
-        if active is None:
-            self.consent.give_back(granted.refresh_token)
-            if written:
-                return self._problem(409, "Too late", "Meanwhile this was revoked, or allowed already.")
-            return self._problem(503, "Not now", "The hub cannot write its audit file, and so gives nothing.")
-        return pages.done(active.execution, expires_at=active.expires_at, now=self._now(), secure=self._secure)
+        if active is not None:
+            return pages.done(active.execution, expires_at=active.expires_at, now=self._now(), secure=self._secure)
+        self._unwanted(grant, tokens)
+        if isinstance(refused, OtherPerson):
+            self._write(peer, grant, "somebody else signed in")
+            return self._other(refused.who, grant.subject)
+        if refused is not None:
+            raise refused
+        if written:
+            return self._problem(409, "Too late", "Meanwhile this was revoked, or allowed already.")
+        return self._problem(503, "Not now", "The hub cannot write its audit file, and so gives nothing.")
+
+    def _unwanted(self, grant: Grant, tokens: Tokens) -> None:
+        """
+        Let `tokens` be revoked until it is done; at once, and once, where the database cannot remember to.
+
+        They may be somebody else's, and `grant` may have others, or get them yet.
+        """
+        try:
+            self._store.revocations.add(grant, tokens)
+        except AuthAgentError:
+            self.consent.give_back(tokens.refresh)
 
     async def _declined(self, peer: Peer, grant: Grant) -> Answer:
         await self._in(partial(self._store.end, grant.id, "declined"))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import Denied
+
+Row = Any
+"""What a statement found: its columns in order. SQLAlchemy's own types for it differ from 2.0 to 2.1."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,35 @@ class Grant:
     launched: bool
     children: int
     revocation: str
+
+
+def row_from_grant(grant: Grant, *, next_try: float) -> dict[str, Any]:
+    """The columns of `grant`. Its revocation is to be tried from `next_try` on, where there is something to revoke."""
+    return vars(grant) | {"scopes": " ".join(grant.scopes), "next_try": next_try}
+
+
+def grant_from_row(row: Row, *, launched: bool | None = None) -> Grant:
+    """The grant in the first columns of `row`, those of `statements.GRANT`; with `launched`, where that is given."""
+    return Grant(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        tuple(row[4].split()),
+        row[5],
+        row[6],
+        row[7],
+        row[8],
+        row[9],
+        row[10] if launched is None else launched,
+        row[11],
+        row[12],
+    )
+
+
+def found_grant(row: Row | None) -> Grant | None:
+    """The grant in `row`, if one was found."""
+    return None if row is None else grant_from_row(row)
 
 
 @dataclass(frozen=True)

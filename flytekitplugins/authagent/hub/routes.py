@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
+from flytekitplugins.authagent.agent.asked import check_form
 from flytekitplugins.authagent.agent.audit import Audit
 from flytekitplugins.authagent.agent.http import Answer, Request, document, not_allowed, plain, refused
 from flytekitplugins.authagent.agent.peer import Peer
 from flytekitplugins.authagent.agent.refusal import Refusal, busy, invalid_request, unavailable
-from flytekitplugins.authagent.agent.server import FORM, Server
+from flytekitplugins.authagent.agent.server import Server
 from flytekitplugins.authagent.credential import MAX_TOKEN, Secret
 from flytekitplugins.authagent.errors import AuthAgentError, ProviderUnavailable
 from flytekitplugins.authagent.hub.grants import POLL_SECONDS, Grants, deposit_of, refusal_of, told
@@ -220,10 +221,7 @@ def _bearer(request: Request) -> Secret:
 
 def _form(request: Request) -> Mapping[str, str]:
     """What a form says, each name once. Raises `Refusal`."""
-    if request.content_type != FORM:
-        raise Refusal(415, "invalid_request", f"send {FORM.decode()}")
-    if request.has_query:
-        raise invalid_request("parameters belong into the body, not into the URL")
+    check_form(request)
     try:
         pairs = parse_qsl(
             request.body.decode("ascii"),

@@ -58,7 +58,7 @@ class Key:
 
 class Seal:
     """
-    Keys: the first one seals, all of them open. Immutable: to rotate, build another one and `Store.use` it.
+    Keys: the first one seals, all of them open. Immutable: to rotate, build another one and `Sealing.use` it.
 
     What is sealed is `0x01 | key id (8) | nonce (12) | AES-256-GCM`, with `what` it is and the `row` it belongs to as
     associated data, so that it opens nowhere else.

@@ -82,7 +82,14 @@ TO_EXPIRE = select(grants.c.id).where(_live(), grants.c.expires_at <= _now).orde
 # A grant's life.
 NEW_GRANT = insert(grants)
 NEW_COVERED = insert(covered)
-NEW_SEALED = insert(sealed)
+NEW_SEALED = insert(sealed).values(
+    grant_id=_id,
+    tokens=bindparam("sealed_tokens"),
+    consent=bindparam("sealed_consent"),
+    key_id=bindparam("key"),
+    has_refresh=bindparam("refreshable"),
+    version=0,
+)
 # From now on it is there, and the time within which its execution must appear begins.
 ACTIVATE = (
     update(grants)

@@ -133,7 +133,7 @@ class Watch:
         return len(due) >= AT_ONCE
 
     async def _follow(self) -> bool:
-        due = await self._in(partial(self._store.due_to_follow, AT_ONCE))
+        due = await self._in(partial(self._store.looks.due, AT_ONCE))
         await asyncio.gather(*(self._followed(execution, grant) for execution, grant in due))
         return len(due) >= AT_ONCE
 
@@ -145,13 +145,13 @@ class Watch:
         except AuthAgentError as failed:
             self.counts["unseen"] += 1
             logger.info("an execution could not be looked at: %s", failed)
-            await self._in(partial(self._store.looked, execution, next_look=now + self._settings.look_every))
+            await self._in(partial(self._store.looks.done, execution, next_look=now + self._settings.look_every))
             return
         self.counts["looks"] += 1
         if not root and (seen is None or seen.over or seen.principal != grant.subject):
-            await self._in(partial(self._store.forget_child, execution))
+            await self._in(partial(self._store.children.forget, execution))
         elif seen is None and not grant.launched and now < grant.created_at + self._settings.appears_within:
-            await self._in(partial(self._store.looked, execution, next_look=now + NOT_YET))
+            await self._in(partial(self._store.looks.done, execution, next_look=now + NOT_YET))
         elif seen is None:
             await self._end(grant.id, "execution_ended" if grant.launched else "never_launched")
         elif seen.over:
@@ -159,8 +159,8 @@ class Watch:
         elif seen.principal != grant.subject:
             await self._end(grant.id, "foreign")
         else:
-            looked = partial(self._store.looked, execution, next_look=now + self._settings.look_every, launched=True)
-            await self._in(looked)
+            next_look = now + self._settings.look_every
+            await self._in(partial(self._store.looks.done, execution, next_look=next_look, launched=True))
 
     async def _end(self, grant_id: str, reason: str) -> None:
         ended = await self._in(partial(self._store.end, grant_id, reason))
@@ -174,7 +174,7 @@ class Watch:
         self.wake()
 
     async def _revoke(self) -> bool:
-        due = await self._in(partial(self._store.due_to_revoke, AT_ONCE))
+        due = await self._in(partial(self._store.revocations.due, AT_ONCE))
         await asyncio.gather(*(self._in(partial(self.revoke, grant, tokens), self._revoking) for grant, tokens in due))
         return len(due) >= AT_ONCE
 
@@ -192,12 +192,12 @@ class Watch:
             pause = min(FIRST_RETRY * 2 ** (tries - 1), LAST_RETRY)
             if isinstance(failed, ProviderError) and not isinstance(failed, ProviderUnavailable):
                 pause = REFUSED_RETRY
-            self._store.revocation_failed(grant.id, next_try=self._now() + pause)
+            self._store.revocations.failed(grant.id, next_try=self._now() + pause)
             self.counts["revocations failed"] += 1
             if tries == 1:
                 self._write({**record, "outcome": "pending", "reason": str(failed)})
             return "pending"
-        self._store.revoked(grant.id, outcome)
+        self._store.revocations.finished(grant.id, outcome)
         tries = self._tries.pop(grant.id, 0)
         self.counts[f"revocations {outcome}"] += 1
         waited = round(self._now() - (grant.ended_at or self._now()), 3)
@@ -206,7 +206,7 @@ class Watch:
 
     async def _reseal(self) -> bool:
         if self._now() > self._resealed + RESEAL_EVERY:
-            count = await self._in(partial(self._store.reseal, AT_ONCE * 8))
+            count = await self._in(partial(self._store.sealing.reseal, AT_ONCE * 8))
             self.counts["resealed"] += count
             if not count:
                 self._resealed = self._now()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import secrets
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from flytekitplugins.authagent.sandbox.cluster import Cluster
 from flytekitplugins.authagent.sandbox.daemon_process import DaemonProcess
 from flytekitplugins.authagent.sandbox.dialect import HUB_AUDIENCE
 from flytekitplugins.authagent.sandbox.issuer import Issuer
+from flytekitplugins.authagent.sandbox.port import free_port
 from flytekitplugins.authagent.sandbox.trusted_issuer import TrustedIssuer
 from flytekitplugins.authagent.sandbox.users import USERS
 
@@ -36,7 +36,7 @@ class HubProcess(DaemonProcess):
 
     def __init__(self, directory: Path, consent: str) -> None:
         super().__init__("hub", directory)
-        self.url = f"http://127.0.0.1:{_free_port()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         self.consent = consent
         self._seal = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
         self._key = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"}, auto_kid=True)
@@ -115,10 +115,3 @@ class HubProcess(DaemonProcess):
     def _file(self, name: str, text: str) -> str:
         """Where `text` is from now on."""
         return str(private.write(self._directory / name, text))
-
-
-def _free_port() -> int:
-    """A port that nobody has: it must be known to the provider before the hub takes it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
