@@ -45,6 +45,7 @@ from sqlalchemy.dialects import postgresql  # noqa: E402
 
 from flytekitplugins.authagent.credential import Secret  # noqa: E402
 from flytekitplugins.authagent.hub import statements  # noqa: E402
+from flytekitplugins.authagent.hub.records import Access  # noqa: E402
 from flytekitplugins.authagent.hub.seal import Key, Seal  # noqa: E402
 from flytekitplugins.authagent.hub.store import Store, Tokens  # noqa: E402
 from flytekitplugins.authagent.sandbox.port import free_port  # noqa: E402
@@ -105,7 +106,7 @@ def fill(url: str, numbers: Sequence[int]) -> None:
             ends = now + 2 * HOUR
             text = tokens.jwt(sub=subject, aud="https://flyte", iat=int(now), exp=int(ends), jti=name, scp=["all"])
             text = text.rpartition(".")[0] + "." + base64.urlsafe_b64encode(os.urandom(256)).decode().rstrip("=")
-            kept = Tokens(Secret(f"refresh-{name}"), ends, Secret(text), ends, ("all",)).to_json()
+            kept = Tokens(Secret(f"refresh-{name}"), ends, (Access(Secret(text), ends, ("all",)),)).to_json()
             blob = seal.seal(kept, what="tokens", row=name)
             more = ("active", "", now, ends, None, True, 0, "none", now)
             rows["grants"].append((name, of, subject, "authagent-cli", "all", *more))

@@ -42,6 +42,7 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):
         made.spec.metadata.principal = principal
         made.spec.metadata.mode = execution_pb2.ExecutionMetadata.ExecutionMode.Value(mode)
         made.closure.phase = PHASE.RUNNING
+        made.closure.created_at.GetCurrentTime()
         if parent:
             made.spec.metadata.parent_node_execution.node_id = "n0"
             made.spec.metadata.parent_node_execution.execution_id.name = parent

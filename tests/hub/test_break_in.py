@@ -32,6 +32,7 @@ from flytekitplugins.authagent.errors import AuthAgentError, ProviderError, Prov
 from flytekitplugins.authagent.hub.consent import Consent, Minted
 from flytekitplugins.authagent.hub.custody import Custody
 from flytekitplugins.authagent.hub.grants import Deposit, Grants
+from flytekitplugins.authagent.hub.records import Access
 from flytekitplugins.authagent.hub.seal import Seal
 from flytekitplugins.authagent.hub.store import Store, Tokens
 from flytekitplugins.authagent.oauth.message import Request, Response
@@ -244,7 +245,9 @@ def _grants(store: Store, consent: Any = None) -> Grants:
     consent = consent or SimpleNamespace(
         way="exchange",
         spec=SimpleNamespace(scopes=("all",)),
-        exchange=lambda shown, subject, scopes: Minted(Tokens(Secret("r"), access=Secret("a"), scopes=scopes)),
+        exchange=lambda shown, subject, scopes: Minted(
+            Tokens(Secret("r"), accesses=(Access(Secret("a"), 9e9, scopes),))
+        ),
         revoke=lambda refresh: True,
         give_back=lambda refresh: None,
     )
@@ -317,7 +320,7 @@ def test_a_refresh_token_that_could_not_be_given_back_is_revoked_later() -> None
 
         def exchange(shown: Secret, subject: str, scopes: tuple[str, ...]) -> Minted:
             store.end(store.covering("p:d:f").id, "revoked")  # type: ignore[union-attr]
-            return Minted(Tokens(Secret("r"), access=Secret("a"), scopes=scopes))
+            return Minted(Tokens(Secret("r"), accesses=(Access(Secret("a"), 9e9, scopes),)))
 
         def down(refresh: Secret) -> bool:
             raise ProviderUnavailable("down")
@@ -347,7 +350,9 @@ def test_a_refresh_token_is_given_back_whatever_keeps_it_from_being_kept() -> No
         consent = SimpleNamespace(
             way="exchange",
             spec=SimpleNamespace(scopes=("all",)),
-            exchange=lambda shown, subject, scopes: Minted(Tokens(Secret("r"), access=Secret("a"), scopes=scopes)),
+            exchange=lambda shown, subject, scopes: Minted(
+                Tokens(Secret("r"), accesses=(Access(Secret("a"), 9e9, scopes),))
+            ),
             revoke=lambda refresh: given_back.append(refresh.reveal()) or True,
             give_back=lambda refresh: given_back.append(refresh.reveal()),
         )
@@ -538,7 +543,7 @@ def test_failures_of_grants_that_nobody_asks_about_again_are_forgotten() -> None
         def mint(*_: Any) -> Tokens:
             raise ProviderUnavailable("down")
 
-        custody = Custody(store, SimpleNamespace(mint=mint), ended=lambda grant, reason: None)  # type: ignore[arg-type]
+        custody = Custody(store, SimpleNamespace(mint=mint, client=Provider({})), ended=lambda grant, reason: None)  # type: ignore[arg-type]
         for number in range(300):
             grant = store.deposit(
                 f"p:d:f{number}", "alice", "cli", ("all",), expires_at=time.time() + 99, launched=True,
@@ -648,7 +653,7 @@ def test_nobody_consents_for_an_execution_that_was_made_to_look_like_theirs(hub:
     assert hub.deposit(world.token("alice"), forged).status == 403
     parent = fresh()
     hub.granted("alice", parent)
-    assert hub.adopt(world.pod_of(parent), forged).json()["error"] == "unauthorized_client"
+    assert hub.adopt(world.pod_of(parent), forged).json()["error"] == "access_denied"
 
 
 @pytest.mark.parametrize("listen", ["http://127.0.0.1.evil.com:1", "http://localhost.:1", "http://[::ffff:0.0.0.0]:1",
@@ -730,7 +735,9 @@ def test_what_was_rotated_after_the_end_is_revoked_and_resurrects_nothing() -> N
         ((_, tokens),) = store.revocations.due(8)
         assert tokens.refresh == Secret("r1")
         store.revocations.finished(grant.id, "done")
-        held.keep(Tokens(refresh=Secret("r2"), access=Secret("a2"), scopes=("all",)))  # the database was away till now
+        held.keep(
+            Tokens(Secret("r2"), accesses=(Access(Secret("a2"), 9e9, ("all",)),))
+        )  # the database was away till now
         assert store.of_execution("p:d:f") is None
         ((again, tokens),) = store.revocations.due(8)
         assert (again.status, tokens.refresh) == ("ended", Secret("r2"))

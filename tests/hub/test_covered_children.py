@@ -10,7 +10,7 @@ def test_a_child_that_its_parent_names_is_covered_and_so_are_its_own(hub: Hub, w
     parent, child, grandchild = fresh(), fresh(), fresh()
     hub.granted("alice", parent)
     pod = world.pod_of(parent)
-    assert hub.adopt(pod, child).json()["error"] == "unauthorized_client"  # it is launched first
+    assert hub.adopt(pod, child).json()["error"] == "access_denied"  # it is launched first
     world.admin.launch(child, "alice")
     reply = hub.adopt(pod, child)
     assert (reply.status, reply.json()["execution"]) == (200, child)
@@ -41,9 +41,9 @@ def test_one_persons_grant_does_not_cover_anothers_execution(hub: Hub, world: Wo
     of_alice, of_bob = fresh(), fresh()
     hub.granted("alice", of_alice)
     hub.granted("bob", of_bob)
-    assert hub.adopt(world.pod_of(of_alice), of_bob).json()["error"] == "unauthorized_client"
+    assert hub.adopt(world.pod_of(of_alice), of_bob).json()["error"] == "access_denied"
     assert says(hub.ask(world.pod_of(of_bob)))["sub"] == "bob"
-    assert hub.adopt(world.pod_of(of_alice), fresh("other")).json()["error"] == "unauthorized_client"
+    assert hub.adopt(world.pod_of(of_alice), fresh("other")).json()["error"] == "access_denied"
     assert hub.adopt(world.pod_of(of_alice), of_alice).status == 400
 
 

@@ -25,12 +25,15 @@ from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.hub import statements as sql
 from flytekitplugins.authagent.hub.children import MOST_CHILDREN
+from flytekitplugins.authagent.hub.records import Access
 from flytekitplugins.authagent.hub.seal import Key, Seal
 from flytekitplugins.authagent.hub.store import Grant, Store, Taken, Tokens, TooMany
 from flytekitplugins.authagent.hub.tables import covered, metadata
 
 ROOT, CHILD = "flytesnacks:development:aroot", "flytesnacks:development:achild"
-TOKENS = Tokens(Secret("the-refresh-token"), 5000.0, Secret("the-access-token"), 1300.0, ("all", "offline"))
+TOKENS = Tokens(
+    Secret("the-refresh-token"), 5000.0, (Access(Secret("the-access-token"), 1300.0, ("all", "offline"), 1000.0),)
+)
 OLD, NEW, WRONG = (Key(bytes([n]) * 32) for n in (1, 2, 3))
 
 
@@ -302,7 +305,7 @@ def test_a_pending_grant_adopts_nobody(store: Store) -> None:
 
 def test_what_is_kept_in_custody_is_what_the_next_one_finds(store: Store) -> None:
     grant = active(store)
-    rotated = Tokens(Secret("second"), None, Secret("access"), 1400.0)
+    rotated = Tokens(Secret("second"), None, (Access(Secret("access"), 1400.0, ()),))
     with store.custody.of(grant.id) as held:
         assert held
         assert (held.grant, held.tokens) == (grant, TOKENS)
@@ -499,7 +502,7 @@ def test_a_refresh_token_is_revoked_until_it_is_done_and_erased_then(store: Stor
 def test_what_cannot_be_revoked_is_erased_when_the_grant_ends(store: Store, is_pending: bool) -> None:
     grant = deposited(store, pending=Secret("consent"))
     if not is_pending:
-        store.activate(grant.id, Tokens(access=Secret("access")))
+        store.activate(grant.id, Tokens(accesses=(Access(Secret("access"), None, ()),)))
     assert store.counts()[f"key:{Seal([OLD]).first}"] == 1
     ended = store.end(grant.id, "declined")
     assert ended
@@ -776,7 +779,7 @@ def test_pages_that_run_out_are_the_same(file: Path, opened: Callable[..., Store
     with store.custody.of(grant.id) as held:
         assert held
         with pytest.raises(ProviderUnavailable, match="database or disk is full"):
-            held.keep(replace(TOKENS, access=Secret("x" * 100_000)))
+            held.keep(replace(TOKENS, accesses=(Access(Secret("x" * 100_000), None, ()),)))
     assert kept(store, grant.id) == TOKENS
 
 
@@ -902,7 +905,7 @@ def test_keys_rotate_over_two_replicas_without_a_moment_in_which_one_cannot_open
             replica.sealing.use(Seal(keys))
             with replica.custody.of(grant.id) as held:
                 assert held
-                held.keep(replace(held.tokens, access=Secret(f"of {len(keys)}")))
+                held.keep(replace(held.tokens, accesses=(Access(Secret(f"of {len(keys)}"), None, ()),)))
             assert kept(other, grant.id) == kept(replica, grant.id)
         one.sealing.reseal(10)
 

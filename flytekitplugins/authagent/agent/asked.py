@@ -135,7 +135,7 @@ def read(body: bytes, authorization: str | None, *, exchanges: bool = True) -> A
     return Asked(
         audience=form.get("audience"),
         resource=form.get("resource"),
-        scopes=tuple(form.get("scope", "").split()),
+        scopes=tuple(dict.fromkeys(form.get("scope", "").split())),
         subject=form.get("requested_subject"),
         min_lifetime=_seconds(form.get("min_lifetime", "0")),
         execution=form.get("execution"),

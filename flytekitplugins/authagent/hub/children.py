@@ -54,6 +54,7 @@ class Children:
             raise TooMany
         if there is None:
             row = {"execution": child, "grant_id": grant.id, "root": False, "launched": False, "next_look": self._now()}
+            connection.execute(sql.DROP_ENDED, {"which": child})
             connection.execute(sql.NEW_COVERED, row)
             return found_grant(connection.execute(sql.ANOTHER_CHILD, {"grant": grant.id}).first())
         if there.id != grant.id:

@@ -17,7 +17,7 @@ from uuid import uuid4
 from flytekitplugins.authagent.agent.upstream import GrantSpec
 from flytekitplugins.authagent.credential import Credential, Secret, claims
 from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Denied, ProviderError
-from flytekitplugins.authagent.hub.store import Grant, Tokens
+from flytekitplugins.authagent.hub.records import Access, Grant, Tokens
 from flytekitplugins.authagent.oauth import (
     authorization_code,
     jwt_bearer,
@@ -236,8 +236,8 @@ class Consent:
             check_speaks_for(granted, subject)
         except AuthAgentError as refused:
             return Minted(tokens, refused)
-        kept = replace(tokens, access=credential.token, access_expires_at=credential.expires_at)
-        return Minted(replace(kept, scopes=tuple(sorted(scopes))))
+        access = Access(credential.token, credential.expires_at, tuple(sorted(scopes)), self.client.clock())
+        return Minted(replace(tokens, accesses=(access,)))
 
 
 class OtherPerson(Denied):

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 from flytekitplugins.authagent import credential as credentials
 from flytekitplugins.authagent.credential import Credential
@@ -36,7 +35,7 @@ SLACK = 1.0
 """Seconds that a wish for a lifetime may be missed by: lifetimes are whole seconds on the wire."""
 
 FORCED_INTERVAL = 2.0
-"""Seconds for which a token is not replaced before it is due, whatever somebody wishes."""
+"""Seconds between two refreshes of one grant, and for which a token is not replaced before it is due."""
 
 FAILURES = 256
 """Failures that are remembered, the oldest dropped first."""
@@ -58,10 +57,11 @@ class Custody:
         now: Callable[[], float] = time.time,
         *,
         ended: Callable[[Grant, str], None],
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._store, self._ended = store, ended
         self._consent = consent
-        self._now = now
+        self._now, self._sleep = now, sleep
         self._lock = threading.Lock()
         self._unsaved: dict[str, tuple[InCustody, Tokens]] = {}
         self._failed: dict[str, tuple[float, AuthAgentError]] = {}
@@ -120,6 +120,7 @@ class Custody:
         """
         self._check_pause(grant.id)
         self._save(grant.id)
+        self._know_the_provider(grant.id)
         with self._store.custody.of(grant.id) as held:
             if held is None:
                 raise Lost("the grant has ended")
@@ -127,6 +128,7 @@ class Custody:
             found = self.fresh(tokens, scopes, min_lifetime)
             if found is not None:
                 return found
+            self._rest(tokens)
             try:
                 minted, refused = self._consent.mint(grant, tokens.refresh, scopes)
             except Lost:
@@ -135,9 +137,7 @@ class Custody:
                 self._pause(grant.id, failed)
                 raise
             self.counts["refused" if refused else "minted"] += 1
-            kept = replace(minted, refresh=minted.refresh or tokens.refresh)
-            if minted.refresh is None:
-                kept = replace(kept, refresh_expires_at=tokens.refresh_expires_at)
+            kept = tokens.followed_by(minted)
             try:
                 held.keep(kept)
             except ProviderUnavailable:
@@ -161,6 +161,20 @@ class Custody:
         """How many rotations are in no database yet."""
         return len(self._unsaved)
 
+    def _know_the_provider(self, grant_id: str) -> None:
+        """Read its documents now: what is in custody must not wait for them, for the database's lock runs out."""
+        try:
+            self._consent.client.metadata  # noqa: B018 - it is asked for them once, and then they are known
+        except AuthAgentError as failed:
+            self._pause(grant_id, failed)
+            raise
+
+    def _rest(self, tokens: Tokens) -> None:
+        """Wait until the last refresh of this grant is a moment ago: one task may ask for ever other things."""
+        left = tokens.obtained_at + FORCED_INTERVAL - self._now()
+        if left > 0:
+            self._sleep(min(left, FORCED_INTERVAL))
+
     def _pause(self, grant_id: str, failed: AuthAgentError) -> None:
         """Let `failed` answer all who ask under this grant for a moment."""
         now = time.monotonic()
@@ -176,10 +190,14 @@ class Custody:
         self._failed.pop(grant_id, None)
 
     def _remember(self, grant_id: str, held: InCustody, tokens: Tokens) -> None:
-        logger.error("the database did not take a new refresh token; it is kept in memory until it does")
         with self._lock:
-            if len(self._unsaved) < UNSAVED:
+            has_room = len(self._unsaved) < UNSAVED
+            if has_room:
                 self._unsaved[grant_id] = (held, tokens)
+        if has_room:
+            logger.error("the database did not take a new refresh token; it is kept in memory until it does")
+        else:
+            logger.error("the database did not take a new refresh token of %s, and there is no room for more", grant_id)
 
     def _save(self, grant_id: str) -> None:
         """What another replica kept meanwhile is newer, and stays: the store sees to that."""
@@ -192,7 +210,8 @@ class Custody:
 
 
 def _credential(tokens: Tokens, scopes: tuple[str, ...]) -> Credential | None:
-    """The access token, if it was minted for these scopes."""
-    if tokens.access is None or tokens.access_expires_at is None or tuple(sorted(tokens.scopes)) != scopes:
+    """The access token for these scopes, if there is one."""
+    found = tokens.access(scopes)
+    if found is None or found.expires_at is None:
         return None
-    return credentials.from_token(tokens.access, provider="grant", expires_at=tokens.access_expires_at, scopes=scopes)
+    return credentials.from_token(found.token, provider="grant", expires_at=found.expires_at, scopes=scopes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
@@ -19,10 +19,11 @@ from flytekitplugins.authagent.agent.rule import Rule
 from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.credential import Credential, Secret
 from flytekitplugins.authagent.errors import AuthAgentError, ProviderUnavailable, TooShort
+from flytekitplugins.authagent.hub.adoption import Adoption, Ended
 from flytekitplugins.authagent.hub.consent import Lost
 from flytekitplugins.authagent.hub.custody import Custody
 from flytekitplugins.authagent.hub.flyte import Executions
-from flytekitplugins.authagent.hub.grants import Grants
+from flytekitplugins.authagent.hub.search import Search
 from flytekitplugins.authagent.hub.store import Grant, Held, Store
 from flytekitplugins.authagent.oauth.token_exchange import actor_of
 
@@ -30,14 +31,8 @@ Found = TypeVar("Found")
 
 logger = logging.getLogger(__name__)
 
-LOOK_AGAIN = 0.25
-"""Seconds between two looks for a grant that is being waited for."""
-
-SCHEDULED = 4096
-"""Executions of which it is remembered whether a schedule launched them."""
-
-Ended = Callable[[Grant, str], None]
-"""What is told of a grant that has ended here, and why."""
+SOON = 15.0
+"""Seconds for which a token must be good still to be given while the next one is fetched."""
 
 
 class Delegate:
@@ -47,23 +42,23 @@ class Delegate:
         self,
         store: Store,
         custody: Custody,
-        grants: Grants,
         executions: Executions,
         *,
         database: Executor,
         provider: Executor,
+        looking: Executor,
         now: Callable[[], float],
         ended: Ended,
     ) -> None:
-        self._store, self._custody, self._grants, self._executions = store, custody, grants, executions
-        self._database, self._provider = database, provider
+        self._store, self._custody, self._executions = store, custody, executions
+        self._adoption = Adoption(store, executions, ended)
+        self._database, self._provider, self._looking = database, provider, looking
         self._now, self._ended = now, ended
         self._flights: dict[tuple[str, tuple[str, ...], int], asyncio.Future[Credential]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
         self._queued: Counter[str] = Counter()
-        self._looks: dict[str, asyncio.Future[Held | None]] = {}
-        self._scheduled: OrderedDict[str, bool] = OrderedDict()
         self.counts: Counter[str] = Counter()
+        self._search = Search(store, executions, self.counts, database=database, looking=looking, now=now)
 
     async def token(self, workload: Workload, asked: Asked, rule: Rule, shown: Secret | None) -> Delegated | Ungranted:
         """See `Delegation`."""
@@ -71,19 +66,25 @@ class Delegate:
             raise no_rule("the rule gives tokens of whoever consented, and none in return for another")
         pod = workload.pod
         if pod is None or pod.execution is None:
-            return await self._without(None, asked, rule, "no execution is attested for the caller")
-        held = await self._held(pod.execution, asked, rule)
+            return await self._search.nothing(None, asked, rule, "no execution is attested for the caller")
+        held = await self._search.held(pod.execution, asked, rule)
+        unlaunched = held is not None and not held.grant.launched
+        if held is not None and unlaunched and not await self._is_theirs(held.grant):
+            held = None
         if held is None:
-            return await self._without(pod.execution, asked, rule, "no grant covers the execution")
+            return await self._search.nothing(pod.execution, asked, rule, "no grant covers the execution")
         grant = held.grant
         self._check_person(grant, asked, rule)
         scopes = _scopes(grant, asked, rule)
         credential = self._custody.fresh(held.tokens, scopes, asked.min_lifetime)
-        if not grant.launched or credential is None:
-            if not grant.launched:
-                await self._confirm(grant)
-            if credential is None:
-                credential = await self._renewed(held, scopes, asked.min_lifetime)
+        if credential is None and not asked.min_lifetime:
+            credential = self._custody.valid(held.tokens, scopes, SOON)
+            if credential is not None:  # nobody waits for the next one while this is good
+                self._flight(grant, scopes, 0)
+        waited = unlaunched or credential is None
+        if credential is None:
+            credential = await self._renewed(held, scopes, asked.min_lifetime)
+        if waited:
             await self._check_alive(pod.execution, grant)
         if asked.min_lifetime and credential.remaining(self._now()) + 1 < asked.min_lifetime:
             raise TooShort(f"no token lives {asked.min_lifetime} s or more")
@@ -96,7 +97,8 @@ class Delegate:
     async def adopt(self, workload: Workload, child: str, shown: Secret | None) -> dict[str, Any]:
         """See `Delegation`."""
         asks = f"a child of {workload.pod.execution}" if workload.pod else "a child"
-        grant = await self._in_turn(asks, partial(self._grants.adopt, workload, child))  # Flyte is asked: it may hang
+        work = partial(self._adoption.adopt, workload, child)
+        grant = await self._in_turn(asks, work, self._looking)
         self.counts["adopted"] += 1
         return {"execution": child, "expires_at": int(grant.expires_at)}
 
@@ -106,76 +108,10 @@ class Delegate:
         if execution is None:
             return None
         try:
-            held = await self._look(execution)
+            held = await self._search.now(execution)
         except AuthAgentError:
             return None
         return None if held is None else {"subject": held.grant.subject, "expires_at": int(held.grant.expires_at)}
-
-    # Finding the grant
-
-    async def _held(self, execution: str, asked: Asked, rule: Rule) -> Held | None:
-        """The grant of `execution`; one that the rule needs is waited for, unless no person will come."""
-        held = await self._look(execution)
-        if held is not None or (rule.give.otherwise is not None and asked.subject is None):
-            return held
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + rule.give.wait
-        self.counts["waited"] += 1
-        if await self._is_scheduled(execution):
-            return None
-        while held is None and loop.time() < deadline:
-            await asyncio.sleep(LOOK_AGAIN)
-            held = await self._look(execution)
-        return held
-
-    async def _look(self, execution: str) -> Held | None:
-        """One look for all who want the same."""
-        look = self._looks.get(execution)
-        if look is None:
-            look = asyncio.ensure_future(self._in(self._database, partial(self._store.of_execution, execution)))
-            self._looks[execution] = look
-            look.add_done_callback(lambda done: self._looked(execution, done))
-        held = await asyncio.shield(look)
-        if held is not None and held.grant.expires_at <= self._now():
-            return None  # whoever ends it is on the way
-        return held
-
-    def _looked(self, execution: str, done: asyncio.Future[Held | None]) -> None:
-        self._looks.pop(execution, None)
-        if not done.cancelled():
-            done.exception()
-
-    async def _without(self, execution: str | None, asked: Asked, rule: Rule, why: str) -> Ungranted:
-        """What happens without a grant: the rule says, and nobody who asked for a person gets anything else."""
-        self.counts["ungranted"] += 1
-        if asked.subject is not None or rule.give.otherwise is None:
-            raise Refusal(
-                400,
-                "unauthorized_client",
-                "nobody has consented that this execution acts for them; see `authagent run` and `authagent grant`",
-                why,
-            )
-        if rule.give.scheduled == "refuse" and (execution is None or await self._is_scheduled(execution, sure=True)):
-            raise no_rule(f"rule {rule.name!r} gives scheduled executions nothing without a person")
-        return Ungranted(why)
-
-    async def _is_scheduled(self, execution: str, *, sure: bool = False) -> bool:
-        """Whether Flyte says so. Where it must be `sure` and Flyte cannot be asked, nothing is given."""
-        known = self._scheduled.get(execution)
-        if known is not None:
-            return known
-        try:
-            seen = await self._in(self._provider, partial(self._executions.look, execution))
-        except AuthAgentError as failed:
-            if sure:
-                raise unavailable("Flyte cannot be asked about the execution for now", str(failed), 5) from None
-            return False
-        if seen is None:
-            return False
-        self._scheduled[execution] = seen.scheduled
-        while len(self._scheduled) > SCHEDULED:
-            self._scheduled.popitem(last=False)
-        return seen.scheduled
 
     # Its token
 
@@ -185,25 +121,27 @@ class Delegate:
         if asked.subject is not None and asked.subject != grant.subject:
             raise no_rule(f"{grant.subject!r} has consented, and not the person who was asked for")
 
-    async def _confirm(self, grant: Grant) -> None:
+    async def _is_theirs(self, grant: Grant) -> bool:
         """
-        A grant that was given before the launch is good for nothing before Flyte names the same person.
+        Whether Flyte names the person of `grant`, which was given before the launch; else it is good for nothing.
 
-        Its name was a secret until then, and this is one more look: it can only take away.
+        Its name was a secret until then, and this is one more look: it can only take away. A grant that is for an
+        execution of somebody else's ends. Raises `Refusal` where Flyte does not know the execution, or does not say.
         """
         try:
-            seen = await self._in(self._provider, partial(self._executions.look, grant.execution))
-            if seen is not None and seen.principal == grant.subject:
+            seen = await self._in(self._looking, partial(self._executions.look, grant.execution))
+            if seen is None:
+                raise no_rule("Flyte does not know the execution as one of the person who consented")
+            if seen.principal == grant.subject:
                 looked = partial(self._store.looks.done, grant.execution, next_look=self._now(), launched=True)
                 await self._in(self._database, looked)
-                return
-            if seen is not None:
-                ended = await self._in(self._database, partial(self._store.end, grant.id, "foreign"))
-                if ended is not None:  # else somebody was faster, and has told of it
-                    self._ended(ended, "foreign")
+                return True
+            ended = await self._in(self._database, partial(self._store.end, grant.id, "foreign"))
+            if ended is not None:  # else somebody was faster, and has told of it
+                self._ended(ended, "foreign")
         except AuthAgentError as failed:
             raise unavailable("Flyte cannot be asked about the execution for now", str(failed), 5) from None
-        raise no_rule("Flyte does not know the execution as one of the person who consented")
+        return False
 
     async def _check_alive(self, execution: str, grant: Grant) -> None:
         """Nothing is given under a grant that ended while somebody else was asked."""
@@ -217,17 +155,10 @@ class Delegate:
 
         The old token stands in while it is valid and no other can be had for now.
         """
-        grant = held.grant
         if not self._custody.may_bring(held.tokens, scopes, min_lifetime):
             raise TooShort(f"no token lives {min_lifetime} s or more")
-        key = (grant.id, scopes, min_lifetime)
-        flight = self._flights.get(key)
-        if flight is None:
-            work = partial(self._custody.renewed, grant, scopes, min_lifetime)
-            flight = self._flights[key] = asyncio.ensure_future(self._in_turn(grant.id, work))
-            flight.add_done_callback(lambda done: self._landed(key, done))
         try:
-            return await asyncio.shield(flight)
+            return await asyncio.shield(self._flight(held.grant, scopes, min_lifetime))
         except ProviderUnavailable as failed:
             old = self._custody.valid(held.tokens, scopes, min_lifetime)
             if old is None:
@@ -242,13 +173,22 @@ class Delegate:
                 str(lost.args[0]),
             ) from None
 
-    async def _in_turn(self, what: str, work: Callable[[], Found]) -> Found:
+    def _flight(self, grant: Grant, scopes: tuple[str, ...], min_lifetime: int) -> asyncio.Future[Credential]:
+        key = (grant.id, scopes, min_lifetime)
+        flight = self._flights.get(key)
+        if flight is None:
+            work = partial(self._custody.renewed, grant, scopes, min_lifetime)
+            flight = self._flights[key] = asyncio.ensure_future(self._in_turn(grant.id, work, self._provider))
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        return flight
+
+    async def _in_turn(self, what: str, work: Callable[[], Found], threads: Executor) -> Found:
         """What is asked for one grant, or one parent, takes one thread, however many ways there are to ask for it."""
         turn = self._turns.setdefault(what, asyncio.Lock())
         self._queued[what] += 1
         try:
             async with turn:
-                return await self._in(self._provider, work)
+                return await self._in(threads, work)
         finally:
             self._queued[what] -= 1
             if not self._queued[what]:

@@ -28,12 +28,14 @@ class Seen:
 
     `principal` is empty where the execution names a parent: flyteadmin then takes that of the parent, and anybody can
     name any; without one it is whose token launched it. `scheduled` is a word that whoever launches an execution can
-    choose. Both may take something away, and never give it.
+    choose. Both may take something away, and never give it. `created_at`: seconds since the epoch, by Flyte's clock; 0
+    where it does not say.
     """
 
     principal: str
     scheduled: bool
     over: bool
+    created_at: float = 0.0
 
 
 class Executions:
@@ -102,6 +104,7 @@ class Executions:
             principal="" if said.HasField("parent_node_execution") else said.principal,
             scheduled=said.mode == ExecutionMetadata.SCHEDULED or said.HasField("scheduled_at"),
             over=WorkflowExecution.Phase.Name(answer.closure.phase) in _OVER,
+            created_at=answer.closure.created_at.seconds + answer.closure.created_at.nanos / 1e9,
         )
 
     def _shown(self, credential: Credential) -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """
-What a person may do with consent: give it for an execution, prolong it, look at it, take it back; and what an execution
-may do: let it cover a child.
+What a person may do with consent: give it for an execution, prolong it, look at it, take it back.
 
 All of it waits for the database, for Flyte or for the identity provider, in the thread that calls.
 """
@@ -16,13 +15,12 @@ from typing import Any
 
 from flytekitplugins.authagent.agent.asked import execution as checked_execution
 from flytekitplugins.authagent.agent.refusal import Refusal, busy, invalid_request, unavailable
-from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
 from flytekitplugins.authagent.hub.consent import Consent, Minted
 from flytekitplugins.authagent.hub.flyte import Executions, Seen
 from flytekitplugins.authagent.hub.person import Person
-from flytekitplugins.authagent.hub.store import Grant, Store, Taken, Tokens, TooMany
+from flytekitplugins.authagent.hub.store import Grant, Store, Taken, Tokens
 
 USUAL = 8 * 3600.0
 """Seconds for which a grant lasts where nobody says otherwise, if it may last so long."""
@@ -37,6 +35,12 @@ OBTAINED_WITHIN = 60.0
 
 POLL_SECONDS = 2
 """How often to ask whether they have."""
+
+MOST_LIVE = 1000
+"""Grants of one person that may live at one time: each is looked at every few seconds, and costs a look at Flyte."""
+
+MOST_UNLAUNCHED = 64
+"""How many of those may be for executions that nobody has launched yet."""
 
 RECENT = 24 * 3600.0
 """Seconds for which a grant that has ended is still listed."""
@@ -107,6 +111,7 @@ class Grants:
         cannot be obtained, and nothing is left then.
         """
         self._check_scopes(wanted.scopes)
+        self._check_room(person, wanted)
         self._check_execution(person, wanted)
         until = self._now() + wanted.seconds
         page = self.consent.way == "page"
@@ -137,7 +142,7 @@ class Grants:
         """One of theirs. Raises `Refusal`: another's is as good as none."""
         grant = self._own(person, grant_id)
         if grant.status != "ended" and not grant.launched:
-            seen = self._look(grant.execution)
+            seen = ask_flyte(self._executions, grant.execution)
             if seen is not None and seen.principal == grant.subject:  # another's is ended by whoever follows it
                 self._store.looks.done(grant.execution, next_look=self._now(), launched=True)
                 grant = self._store.get(grant_id) or grant
@@ -149,38 +154,14 @@ class Grants:
             raise invalid_request("name the grant by id or by execution")
         if execution is not None:
             found = self._store.covering(execution)
-            if found is None or found.subject != person.subject or found.execution != execution:
+            if found is None or found.subject != person.subject:
                 raise not_found("you have no grant for that execution")
+            if found.execution != execution:
+                raise conflict(f"your grant for {found.execution} covers that execution; revoke that one")
             grant = found
         else:
             grant = self._own(person, grant_id or "")  # whatever Flyte may say of it, or not say
         return self._store.end(grant.id, "revoked") or self._store.get(grant.id) or grant
-
-    # An execution's
-
-    def adopt(self, workload: Workload, child: str) -> Grant:
-        """
-        Let the grant that covers the attested execution of `workload` cover `child`, which it launched.
-
-        Raises `Refusal` where there is none, or `child` is covered by another.
-        """
-        pod = workload.pod
-        if pod is None or pod.execution is None:
-            raise Refusal(400, "unauthorized_client", "no rule gives this", "no execution is attested for the caller")
-        if child == pod.execution:
-            raise invalid_request("an execution is no child of its own")
-        if child.split(":")[:2] != pod.execution.split(":")[:2]:
-            raise Refusal(400, "unauthorized_client", "a grant covers children in its own project and domain only")
-        self._check_child(child, pod.execution)
-        try:
-            grant = self._store.children.adopt(child, pod.execution)
-        except Taken:
-            raise Refusal(400, "unauthorized_client", "another grant covers that execution") from None
-        except TooMany as many:
-            raise busy("the grant covers as many executions as it can; wait until some have ended", str(many)) from None
-        if grant is None:
-            raise Refusal(400, "unauthorized_client", "no grant covers the execution that asks")
-        return grant
 
     def _own(self, person: Person, grant_id: str) -> Grant:
         grant = self._store.get(grant_id)
@@ -188,16 +169,11 @@ class Grants:
             raise not_found("you have no such grant")
         return grant
 
-    def _check_child(self, child: str, parent: str) -> None:
-        """A task must not put its grant over what somebody else launched; Flyte's word takes away here, too."""
-        held = self._store.of_execution(parent)
-        if held is None:
-            raise Refusal(400, "unauthorized_client", "no grant covers the execution that asks")
-        seen = self._look(child)
-        if seen is None:
-            raise Refusal(400, "unauthorized_client", "Flyte knows no such execution; launch it first")
-        if seen.over or seen.principal != held.grant.subject:
-            raise Refusal(400, "unauthorized_client", "that execution is not one that you launched, or it has ended")
+    def _check_room(self, person: Person, wanted: Deposit) -> None:
+        live, unlaunched = self._store.count_live(person.subject)
+        if live >= MOST_LIVE or (wanted.later and unlaunched >= MOST_UNLAUNCHED):
+            what = "live" if live >= MOST_LIVE else "wait for executions that are not launched"
+            raise busy(f"too many of your grants {what}; `authagent grants` lists them", f"{live}, {unlaunched}")
 
     def _check_scopes(self, scopes: tuple[str, ...]) -> None:
         has = set(self.consent.spec.scopes)
@@ -206,7 +182,7 @@ class Grants:
 
     def _check_execution(self, person: Person, wanted: Deposit) -> None:
         """Flyte's word on who launched what can be forged, so it only ever takes away here."""
-        seen = self._look(wanted.execution)
+        seen = ask_flyte(self._executions, wanted.execution)
         if seen is None:
             if not wanted.later:
                 raise not_found("Flyte knows no such execution")
@@ -222,15 +198,11 @@ class Grants:
         if wanted.later:
             raise conflict("there is an execution of that name already")
 
-    def _look(self, execution: str) -> Seen | None:
-        try:
-            return self._executions.look(execution)
-        except AuthAgentError as failed:
-            raise unavailable("Flyte cannot be asked about executions for now", str(failed), 5) from None
-
     def _prolonged(self, person: Person, wanted: Deposit, grant: Grant, until: float, write: Written) -> Grant:
-        if grant.subject != person.subject or grant.execution != wanted.execution:
+        if grant.subject != person.subject:
             raise conflict("another grant covers that execution")
+        if grant.execution != wanted.execution:
+            raise conflict(f"your grant for {grant.execution} covers that execution already")
         if wanted.scopes and set(wanted.scopes) != set(grant.scopes):
             raise conflict("your grant for that execution has other scopes; revoke it first")
         if grant.status == "pending" and self.consent.way == "page":
@@ -279,6 +251,14 @@ class Grants:
             self._store.discard(grant.id, tokens, "declined")
         except AuthAgentError:
             self.consent.give_back(tokens.refresh)
+
+
+def ask_flyte(executions: Executions, execution: str) -> Seen | None:
+    """What Flyte says of an execution, `None` where it knows none such. Raises `Refusal` where it does not say."""
+    try:
+        return executions.look(execution)
+    except AuthAgentError as failed:
+        raise unavailable("Flyte cannot be asked about executions for now", str(failed), 5) from None
 
 
 def unwritable() -> Refusal:

@@ -72,6 +72,7 @@ class Hub:
         made = _made(file)
         self._database = ThreadPoolExecutor(DATABASE_THREADS, "hub-database")
         self._provider = ThreadPoolExecutor(PROVIDER_THREADS, "hub-provider")
+        self._asking_flyte = ThreadPoolExecutor(LOOK_THREADS, "hub-asking-flyte")
         self._for_people = ThreadPoolExecutor(PEOPLE_THREADS, "hub-people")
         self._background = ThreadPoolExecutor(BACKGROUND_THREADS, "hub-background")
         self._authentication = ThreadPoolExecutor(AUTHENTICATION_THREADS, "hub-authentication")
@@ -87,10 +88,10 @@ class Hub:
         self._delegate = Delegate(
             self._store,
             self._custody,
-            self._grants,
             self._executions,
             database=self._database,
             provider=self._provider,
+            looking=self._asking_flyte,
             now=now,
             ended=self._has_ended,
         )
@@ -191,6 +192,7 @@ class Hub:
         for threads in (
             self._database,
             self._provider,
+            self._asking_flyte,
             self._for_people,
             self._background,
             self._authentication,

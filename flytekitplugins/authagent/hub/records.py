@@ -13,26 +13,52 @@ Row = Any
 """What a statement found: its columns in order. SQLAlchemy's own types for it differ from 2.0 to 2.1."""
 
 
+MOST_ACCESSES = 8
+"""Access tokens that are kept of one grant: whoever asks for other scopes each time drops the oldest of their own."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """An access token for `scopes`, which are sorted; moments are seconds since the epoch."""
+
+    token: Secret
+    expires_at: float | None
+    scopes: tuple[str, ...]
+    obtained_at: float = 0.0
+
+
 @dataclass(frozen=True)
 class Tokens:
     """What the identity provider gave for a grant; moments are seconds since the epoch, `None` where nobody knows."""
 
     refresh: Secret | None = None
     refresh_expires_at: float | None = None
-    access: Secret | None = None
-    access_expires_at: float | None = None
-    scopes: tuple[str, ...] = ()
+    accesses: tuple[Access, ...] = ()
+
+    def access(self, scopes: tuple[str, ...]) -> Access | None:
+        """The access token for exactly these scopes."""
+        return next((access for access in self.accesses if access.scopes == scopes), None)
+
+    @property
+    def obtained_at(self) -> float:
+        """When the newest access token was obtained; 0 where there is none."""
+        return max((access.obtained_at for access in self.accesses), default=0.0)
+
+    def followed_by(self, newer: Tokens) -> Tokens:
+        """What is kept once `newer` was obtained for them: a refresh token that did not rotate is good still."""
+        others = [old for old in self.accesses if newer.access(old.scopes) is None]
+        kept = self if newer.refresh is None else newer
+        return Tokens(kept.refresh, kept.refresh_expires_at, (*newer.accesses, *others)[:MOST_ACCESSES])
 
     def to_json(self) -> Secret:
         """The text that is sealed."""
+        accesses = [[a.token.reveal(), a.expires_at, a.scopes, a.obtained_at] for a in self.accesses]
         return Secret(
             json.dumps(
                 {
                     "refresh": self.refresh and self.refresh.reveal(),
                     "refresh_expires_at": self.refresh_expires_at,
-                    "access": self.access and self.access.reveal(),
-                    "access_expires_at": self.access_expires_at,
-                    "scopes": self.scopes,
+                    "accesses": accesses,
                 }
             )
         )
@@ -41,13 +67,14 @@ class Tokens:
 def tokens_from_json(text: Secret) -> Tokens:
     """The tokens that `to_json` wrote; keys that a newer release added are left out."""
     found = json.loads(text.reveal())
-    refresh, access = found.get("refresh"), found.get("access")
+    refresh = found.get("refresh")
     return Tokens(
         Secret(refresh) if refresh is not None else None,
         found.get("refresh_expires_at"),
-        Secret(access) if access is not None else None,
-        found.get("access_expires_at"),
-        tuple(found.get("scopes", ())),
+        tuple(
+            Access(Secret(token), expires_at, tuple(scopes), obtained_at)
+            for token, expires_at, scopes, obtained_at in found.get("accesses", ())
+        ),
     )
 
 

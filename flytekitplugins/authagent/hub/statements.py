@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, case, delete, func, insert, literal_column, select, update
+from sqlalchemy import BindParameter, Text, bindparam, case, delete, func, insert, literal_column, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from flytekitplugins.authagent.hub.tables import checks, covered, grants, sealed
@@ -38,6 +38,8 @@ _execution: BindParameter[Any] = bindparam("which")
 # Written out: an index of some rows serves no condition whose value the planner does not see.
 _PENDING: ColumnElement[str] = literal_column("'pending'")
 _ACTIVE: ColumnElement[str] = literal_column("'active'")
+_ENDED: ColumnElement[str] = literal_column("'ended'")
+_NEVER: ColumnElement[float] = literal_column("1e18")
 
 
 def _live() -> ColumnElement[bool]:
@@ -50,7 +52,8 @@ _with_sealed = grants.join(sealed, sealed.c.grant_id == grants.c.id)
 
 # Looking.
 GET = select(*GRANT).where(grants.c.id == _id)
-COVERING = select(*GRANT).select_from(_covering).where(covered.c.execution == _execution)
+LAST_COVERING = select(*GRANT).select_from(_covering).where(covered.c.execution == _execution)
+COVERING = LAST_COVERING.where(_live())
 ACTIVE = GET.where(_active)
 ACTIVE_TOKENS = (
     select(*GRANT, sealed.c.tokens, sealed.c.version).select_from(_with_sealed).where(grants.c.id == _id, _active)
@@ -65,6 +68,16 @@ OF_SUBJECT = (
     .where(grants.c.subject == bindparam("whose"), _live() | (grants.c.ended_at >= bindparam("since")))
     .order_by(grants.c.ended_at.is_not(None), grants.c.created_at.desc(), grants.c.id)  # those that live come first
     .limit(_limit)
+)
+COUNT_LIVE = select(func.count(), func.count().filter(~grants.c.launched)).where(
+    grants.c.subject == bindparam("whose"), _live()
+)
+_within: BindParameter[str] = bindparam("within", type_=Text())
+LIVE_IN = (
+    select(grants.c.id)
+    .where(grants.c.subject == bindparam("whose"), _live())
+    .where(func.substr(grants.c.execution, 1, func.length(_within)) == _within)
+    .limit(1)
 )
 CONSENT = (
     select(*GRANT, sealed.c.consent)
@@ -117,7 +130,12 @@ END = (
     )
     .returning(*GRANT)
 )
-UNCOVER = delete(covered).where(covered.c.grant_id == _id)
+UNCOVER = update(covered).where(covered.c.grant_id == _id).values(next_look=_NEVER)
+DROP_ENDED = delete(covered).where(
+    covered.c.execution == _execution,
+    covered.c.grant_id.in_(select(grants.c.id).where(grants.c.status == _ENDED).scalar_subquery()),
+)
+"""Before an execution is covered anew."""
 
 # Children.
 LOCK_PARENT = (
@@ -127,7 +145,7 @@ ANOTHER_CHILD = update(grants).where(grants.c.id == _id).values(children=grants.
 LOCK_OF_CHILD = (
     select(grants.c.id)
     .select_from(_covering)
-    .where(covered.c.execution == _execution, covered.c.root.is_(False))
+    .where(covered.c.execution == _execution, covered.c.root.is_(False), _live())
     .with_for_update(of=grants)
 )
 DROP_CHILD = delete(covered).where(
@@ -140,7 +158,8 @@ _known = covered.c.root | covered.c.launched
 _due = (
     select(covered.c.execution, covered.c.launched, *GRANT)
     .select_from(_covering)
-    .where(covered.c.next_look <= _now, (grants.c.status == _ACTIVE) | grants.c.launched)  # else it has yet to begin
+    .where(covered.c.next_look <= _now, _live())
+    .where((grants.c.status == _ACTIVE) | grants.c.launched)  # else it has yet to begin
     .order_by(covered.c.next_look)
     .limit(_limit)
     .with_for_update(of=covered, skip_locked=True)
@@ -258,6 +277,7 @@ RESEAL = (
 LONG_ENDED = (
     select(grants.c.id).where(grants.c.ended_at < bindparam("before"), grants.c.revocation != _PENDING).limit(_limit)
 )
+PURGE_COVERED = delete(covered).where(covered.c.grant_id.in_(bindparam("those", expanding=True)))
 PURGE_SEALED = delete(sealed).where(sealed.c.grant_id.in_(bindparam("those", expanding=True)))
 PURGE = delete(grants).where(grants.c.id.in_(bindparam("those", expanding=True)), grants.c.revocation != _PENDING)
 BY_STATUS = select(grants.c.status, func.count()).group_by(grants.c.status)

@@ -158,7 +158,7 @@ class Store:
 
     def end(self, id: str, reason: str) -> Grant | None:
         """
-        End a live grant, once, and let go of its children; `None` where it has ended.
+        End a live grant, once, and with it what covers its children; `None` where it has ended.
 
         Where there is a refresh token it is to be revoked from now on; other secrets are erased at once.
         """
@@ -200,6 +200,19 @@ class Store:
         """The grant that covers an execution, pending or active; it may have expired, and not be ended yet."""
         return found_grant(self._first(sql.COVERING, which=execution))
 
+    def last_covering(self, execution: str) -> Grant | None:
+        """The grant that covers an execution, or the last one that did, as long as it is remembered."""
+        return found_grant(self._first(sql.LAST_COVERING, which=execution))
+
+    def count_live(self, subject: str) -> tuple[int, int]:
+        """How many grants of a person live, and how many of those are for executions that nobody has seen launched."""
+        row = self._first(sql.COUNT_LIVE, whose=subject)
+        return (row[0], row[1]) if row else (0, 0)
+
+    def has_live(self, subject: str, *, within: str) -> bool:
+        """Whether a grant of a person lives whose execution begins with `within`, a project and domain."""
+        return self._first(sql.LIVE_IN, whose=subject, within=within) is not None
+
     def of_subject(self, subject: str, *, ended_since: float, limit: int) -> list[Grant]:
         """
         A person's grants that are live or ended at or after `ended_since`, newest first.
@@ -233,6 +246,7 @@ class Store:
             if not rows:
                 return 0
             those = {"those": [row[0] for row in rows]}
+            connection.execute(sql.PURGE_COVERED, those)
             connection.execute(sql.PURGE_SEALED, those)
             return connection.execute(sql.PURGE, those).rowcount
 
@@ -258,6 +272,7 @@ class Store:
         now = self._now()
         consent, key = (None, None) if pending is None else self.sealing.sealed_consent(grant.id, pending)
         connection.execute(sql.NEW_GRANT, row_from_grant(grant, next_try=now))
+        connection.execute(sql.DROP_ENDED, {"which": grant.execution})
         connection.execute(
             sql.NEW_COVERED,
             {

@@ -62,7 +62,8 @@ covered = Table(
     Column("next_look", Double, nullable=False),
 )
 """
-Which execution a live grant covers now, the root and its children. Rows go when the grant ends.
+Which execution a live grant covers now, the root and its children. When the grant has ended rows stay, to tell that
+there was one, until the grant is forgotten or another one covers the execution.
 
 The primary key is what forbids an execution two live grants.
 """
