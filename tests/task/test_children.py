@@ -39,6 +39,7 @@ from flytekitplugins.authagent.sandbox.posture import Posture
 pytestmark = pytest.mark.timeout(120)
 
 TOLD = "/grants/children"
+FOREIGN = {"error": "access_denied", "error_description": "somebody else launched that"}
 OURS = {"PROJECT": "flytesnacks", "DOMAIN": "development", "ID": "ours"}
 NAMES = (f"child-{n}" for n in itertools.count())
 
@@ -208,6 +209,8 @@ class TestWhatComesOfIt:
         ("answer", "says"),
         [
             ((401, {"error": "invalid_client"}), "invalid_client"),
+            ((403, FOREIGN), "answered access_denied: somebody else launched that"),
+            ((400, FOREIGN), "answered access_denied: somebody else launched that"),  # an agent has passed it on
             ((409, {"error": "conflict", "error_description": "it has another grant"}), "it has another grant"),
             ((200, b"<html>"), "HTML page"),
             ((200, {"execution": "p:d:another"}), "does not say that it covers"),
