@@ -42,8 +42,16 @@ def test_a_grant_is_given_and_shown(person: Person) -> None:
     said = json.loads(person.run("grant", EXECUTION, "--json").stdout)
     assert (said["execution"], said["subject"], said["scopes"], said["launched"]) == (EXECUTION, "alice", [], True)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", said["expires_at"])
-    assert person.hub.forms[1]["expires_in"] == "28800"
     assert TOKEN not in done.stdout
+
+
+def test_for_how_long_is_the_hubs_to_say_unless_the_person_does(person: Person) -> None:
+    person.hub.longest = 4 * 3600
+    done = person.run("grant", EXECUTION)
+    assert (done.returncode, "(in 4 h)" in done.stdout) == (0, True), done.stderr
+    assert person.hub.forms == [{"execution": EXECUTION}]
+    done = person.run("grant", EXECUTION, "--for", "8h")
+    assert (done.returncode, "a grant lasts 4h at most" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

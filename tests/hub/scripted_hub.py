@@ -26,12 +26,14 @@ class Hub:
 
     `consent`: how many looks at a pending grant until it is active, `None` where none is asked for. `launches`: the
     file in which a launcher writes the names that it launches with. `ends`: what a grant ended with, once launched.
+    `longest`: seconds that a grant may last.
     """
 
     url: str = ""
     token: str | None = TOKEN
     issuer: str = "https://idp.example.com"
     audience: str = "authagent-hub"
+    longest: int = 24 * 3600
     consent: int | None = None
     declines: bool = False
     consent_uri: str | None = None
@@ -97,12 +99,14 @@ class Hub:
         return 200, grant | self.changes
 
     def _deposit(self, form: dict[str, str]) -> tuple[int, Any]:
-        if int(form["expires_in"]) > 24 * 3600:
-            return 400, {"error": "invalid_request", "error_description": "a grant lasts 24h at most"}
+        seconds = int(form.get("expires_in", min(8 * 3600, self.longest)))
+        if seconds > self.longest:
+            words = f"a grant lasts {self.longest // 3600}h at most"
+            return 400, {"error": "invalid_request", "error_description": words}
         waits = self.consent is not None
         grant = self._new(
             form["execution"],
-            int(form["expires_in"]),
+            seconds,
             form.get("scope", ""),
             status="pending" if waits else "active",
             launched=form.get("launch") != "later",

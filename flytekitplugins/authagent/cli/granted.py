@@ -10,8 +10,6 @@ from typing import Any
 from flytekitplugins.authagent.cli.shown import until
 from flytekitplugins.authagent.hub_client import Grant
 
-DEFAULT = "8h"
-
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _TOKENS = {
     "none": "there are none to revoke",
@@ -27,9 +25,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--for",
         dest="seconds",
         type=seconds,
-        default=DEFAULT,
         metavar="TIME",
-        help="how long at most, as in 90s, 15m, 8h or 2d (%(default)s)",
+        help="how long at most: 90s, 15m or 2d (8h, or the longest that the hub allows)",
     )
     parser.add_argument("--scope", action="append", default=[], metavar="S", help="a scope to grant; may be repeated")
     parser.add_argument("--no-browser", action="store_true", help="only show the address of the consent page, and wait")
