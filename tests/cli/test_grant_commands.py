@@ -39,8 +39,8 @@ def test_a_grant_is_given_and_shown(person: Person) -> None:
         assert part in done.stdout
     assert re.search(r"\(in (89|90) s\)", done.stdout)
     assert person.hub.forms == [{"execution": EXECUTION, "expires_in": "90", "scope": "all x"}]
-    said = json.loads(person.run("grant", EXECUTION, "--json").stdout)
-    assert (said["execution"], said["subject"], said["scopes"], said["launched"]) == (EXECUTION, "alice", [], True)
+    said = json.loads(person.run("grant", "p:d:n", "--json").stdout)
+    assert (said["execution"], said["subject"], said["scopes"], said["launched"]) == ("p:d:n", "alice", [], True)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", said["expires_at"])
     assert TOKEN not in done.stdout
 
@@ -52,6 +52,27 @@ def test_for_how_long_is_the_hubs_to_say_unless_the_person_does(person: Person) 
     assert person.hub.forms == [{"execution": EXECUTION}]
     done = person.run("grant", EXECUTION, "--for", "8h")
     assert (done.returncode, "a grant lasts 4h at most" in done.stderr) == (2, True)
+
+
+def test_a_grant_that_lasts_longer_than_what_is_asked_for_stays_and_that_is_said(person: Person) -> None:
+    there = person.hub.give(EXECUTION)
+    until = there["expires_at"]
+    done = person.run("grant", EXECUTION, "--for", "10m")
+    assert (done.returncode, "(in 60 min)" in done.stdout, there["expires_at"]) == (0, True, until)
+    assert re.search(r"a grant until \S+ \(in 60 min\) already, which is later, so it stays", done.stderr)
+    assert f"`authagent revoke {there['id']}` ends it" in done.stderr
+    done = person.run("grant", EXECUTION, "--for", "10m", "--json")
+    assert (done.stderr, json.loads(done.stdout)["id"]) == ("", there["id"])
+
+
+@pytest.mark.parametrize(("options", "minutes"), [((), 480), (("--for", "2h"), 120), (("--for", "60m"), 60)])
+def test_a_grant_that_is_prolonged_or_lasts_as_asked_needs_no_word(
+    person: Person, options: tuple[str, ...], minutes: int
+) -> None:
+    there = person.hub.give(EXECUTION)
+    done = person.run("grant", EXECUTION, *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert abs(there["expires_at"] - there["created_at"] - minutes * 60) < 10
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ class Hub:
 
     `consent`: how many looks at a pending grant until it is active, `None` where none is asked for. `launches`: the
     file in which a launcher writes the names that it launches with. `ends`: what a grant ended with, once launched.
-    `longest`: seconds that a grant may last.
+    `longest`: seconds that a grant may last. `listed`: how many are listed, those that live first.
     """
 
     url: str = ""
@@ -34,6 +34,7 @@ class Hub:
     issuer: str = "https://idp.example.com"
     audience: str = "authagent-hub"
     longest: int = 24 * 3600
+    listed: int = 200
     consent: int | None = None
     declines: bool = False
     consent_uri: str | None = None
@@ -84,7 +85,9 @@ class Hub:
         if (method, path) == ("POST", "/grants"):
             return self._deposit(form)
         if (method, path) == ("GET", "/grants"):
-            return 200, {"grants": list(self.grants.values())[::-1]}
+            newest = list(self.grants.values())[::-1]
+            listed = sorted(newest, key=lambda grant: grant["status"] == "ended")[: self.listed]
+            return 200, {"grants": [grant for grant in newest if grant in listed]}
         if (method, path) == ("POST", "/grants/revoke"):
             found = [g for g in self.grants.values() if form in ({"id": g["id"]}, {"execution": g["execution"]})]
             if not found:
@@ -103,6 +106,10 @@ class Hub:
         if seconds > self.longest:
             words = f"a grant lasts {self.longest // 3600}h at most"
             return 400, {"error": "invalid_request", "error_description": words}
+        for there in self.grants.values():
+            if there["execution"] == form["execution"] and there["status"] == "active":
+                there["expires_at"] = max(there["expires_at"], int(time.time()) + seconds)
+                return 200, there | self.changes
         waits = self.consent is not None
         grant = self._new(
             form["execution"],
