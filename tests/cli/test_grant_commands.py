@@ -18,7 +18,7 @@ from person_of_a_hub import Person
 from scripted_hub import TOKEN, Hub
 
 from flytekitplugins.authagent import diagnosis, hub_client, terminal
-from flytekitplugins.authagent.cli import consent, hub
+from flytekitplugins.authagent.cli import consent, hub, revoke
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
 
@@ -134,8 +134,56 @@ def test_grants_end_by_execution_by_id_and_all_together(person: Person) -> None:
     assert three["status"] == "active"
     done = person.run("revoke", "--all", "--json")
     assert [g["execution"] for g in json.loads(done.stdout)] == ["p:d:n2"]
-    assert person.hub.requests == {"POST /grants/revoke": 5, "GET /grants": 1}
+    assert person.hub.requests == {"POST /grants/revoke": 5, "GET /grants": 2}  # once more: is that all?
     assert "No execution acts for you" in person.run("revoke", "--all").stderr
+
+
+def test_all_are_ended_although_the_hub_lists_so_many_only(person: Person) -> None:
+    given = [person.hub.give(f"p:d:n{n}") for n in range(230)]
+    done = person.run("revoke", "--all")
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 230)
+    assert {grant["reason"] for grant in given} == {"revoked"}
+    assert person.hub.requests == {"POST /grants/revoke": 230, "GET /grants": 3}
+
+
+def test_those_that_cannot_be_ended_are_tried_once_each_and_said(person: Person) -> None:
+    person.hub.listed = 2
+    stuck, *_ = given = [person.hub.give(f"p:d:n{n}") for n in range(5)]
+    person.hub.stuck = {stuck["id"]}
+    done = person.run("revoke", "--all", "--json")
+    assert (done.returncode, done.stderr.count("\n")) == (5, 1)
+    assert f"authagent: {stuck['id']}: " in done.stderr
+    assert len(json.loads(done.stdout)) == 4
+    assert [grant["status"] for grant in given] == ["active"] + ["ended"] * 4
+    person.hub.requests.clear()
+    done = person.run("revoke", "--all")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "No execution acts for you" not in done.stderr
+    assert person.hub.requests == {"POST /grants/revoke": 1, "GET /grants": 2}
+
+
+def test_what_has_ended_is_said_although_the_hub_then_goes(person: Person) -> None:
+    """The token expires meanwhile, for example."""
+    given = [person.hub.give(f"p:d:n{n}") for n in range(3)]
+    person.hub.patience = 2
+    done = person.run("revoke", "--all", "--json")
+    assert (done.returncode, "the hub does not take the token" in done.stderr) == (4, True)
+    assert [g["execution"] for g in json.loads(done.stdout)] == ["p:d:n2"]
+    assert [grant["status"] for grant in given] == ["active", "active", "ended"]
+
+
+def test_a_hub_that_never_runs_out_of_grants_is_not_asked_for_ever() -> None:
+    it = Hub()
+    client = hub_client.HubClient("https://hub.example.com", lambda: Secret(TOKEN))
+
+    def mine() -> tuple[hub_client.Grant, ...]:
+        return (hub_client.grant(it.give(f"p:d:n{len(it.grants)}"), client.url),)
+
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hub_client.HubClient, "mine", lambda _: mine())
+        with pytest.raises(ProviderUnavailable, match="more grants than these 100"):
+            found.extend(revoke.living(client))
 
 
 def test_a_hub_that_does_not_end_what_it_was_asked_to_is_not_believed(person: Person) -> None:

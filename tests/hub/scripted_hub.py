@@ -26,7 +26,8 @@ class Hub:
 
     `consent`: how many looks at a pending grant until it is active, `None` where none is asked for. `launches`: the
     file in which a launcher writes the names that it launches with. `ends`: what a grant ended with, once launched.
-    `longest`: seconds that a grant may last. `listed`: how many are listed, those that live first.
+    `longest`: seconds that a grant may last. `listed`: how many are listed, those that live first. `stuck`: ids of
+    grants that do not end. `patience`: how many requests are answered until the token is no good any more.
     """
 
     url: str = ""
@@ -35,6 +36,8 @@ class Hub:
     audience: str = "authagent-hub"
     longest: int = 24 * 3600
     listed: int = 200
+    stuck: set[str] = field(default_factory=set)
+    patience: int | None = None
     consent: int | None = None
     declines: bool = False
     consent_uri: str | None = None
@@ -82,6 +85,8 @@ class Hub:
             return 200, {"resource": self.audience, "authorization_servers": [self.issuer]}
         if self.token is not None and authorization != f"Bearer {self.token}":
             return 401, {"error": "invalid_token", "error_description": "the token is for somebody else"}
+        if self.patience is not None and sum(self.requests.values()) > self.patience:
+            return 401, {"error": "invalid_token", "error_description": "the token has expired"}
         if (method, path) == ("POST", "/grants"):
             return self._deposit(form)
         if (method, path) == ("GET", "/grants"):
@@ -92,6 +97,8 @@ class Hub:
             found = [g for g in self.grants.values() if form in ({"id": g["id"]}, {"execution": g["execution"]})]
             if not found:
                 return 404, {"error": "not_found", "error_description": "there is no such grant"}
+            if found[0]["id"] in self.stuck:
+                return 503, {"error": "temporarily_unavailable", "error_description": "not that one"}
             if found[0]["status"] != "ended":
                 found[0] |= {"status": "ended", "reason": "revoked", "revocation": "pending"}
             return 200, found[0] | self.changes
