@@ -71,7 +71,7 @@ def _tell(child: str, state: str, client: Any, agent_of: AgentOf) -> None:
         why = str(failed) if isinstance(failed, AuthAgentError) else type(failed).__name__
         logger.warning(
             f"{child} {state} is not covered by the grant of this execution: {why}. It cannot act for whoever gave"
-            f" that: let them run `authagent grant {child}`, or end it and launch another"
+            f" that: while it runs, let them run `authagent grant {child}`, or end it and launch another"
         )
     else:
         grant = "covered by the grant of this execution" if covered else "launched, and there is no grant to cover it"

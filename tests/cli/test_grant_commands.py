@@ -121,6 +121,31 @@ def test_the_grants_are_listed_a_line_each(person: Person) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ("execution_ended", "ended (the execution has ended)"),
+        ("lost", "ended (lost: the identity provider does not take"),
+        ("", "ended (the hub does not say why)"),
+        ("something_new", "ended (something_new)"),
+    ],
+)
+def test_why_a_grant_ended_is_said_in_words(person: Person, reason: str, says: str) -> None:
+    grant = person.hub.give(EXECUTION)
+    grant |= {"status": "ended", "reason": reason}
+    assert says in person.run("grants").stdout
+
+
+def test_a_list_that_may_go_on_says_so(person: Person) -> None:
+    for n in range(199):
+        person.hub.give(f"p:d:n{n}")
+    assert person.run("grants").stderr == ""
+    for n in range(199, 230):
+        person.hub.give(f"p:d:n{n}")
+    done = person.run("grants")
+    assert (done.stdout.count("\n"), "There may be more" in done.stderr) == (200, True)
+
+
 def test_grants_end_by_execution_by_id_and_all_together(person: Person) -> None:
     one, two, three = (person.hub.give(f"p:d:n{n}") for n in range(3))
     done = person.run("revoke", "p:d:n0", one["id"], "p:d:unknown", two["id"])

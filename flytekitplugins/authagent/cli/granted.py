@@ -11,6 +11,15 @@ from flytekitplugins.authagent.cli.shown import until
 from flytekitplugins.authagent.hub_client import Grant
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_REASONS = {
+    "": "the hub does not say why",
+    "execution_ended": "the execution has ended",
+    "never_launched": "never launched",
+    "lost": "lost: the identity provider does not take the consent any more",
+    "foreign": "foreign: Flyte says that somebody else launched it",
+}
+"""Those that do not speak for themselves."""
+
 _TOKENS = {
     "none": "there are none to revoke",
     "pending": "being revoked at the identity provider",
@@ -79,5 +88,5 @@ def line(grant: Grant) -> str:
 def status(grant: Grant) -> str:
     """Its status in words, with the reason where it has ended."""
     if grant.status == "ended":
-        return f"ended ({grant.reason or 'the hub does not say why'})"
+        return f"ended ({_REASONS.get(grant.reason, grant.reason)})"
     return grant.status if grant.launched or grant.status == "pending" else f"{grant.status}, not launched yet"
