@@ -58,7 +58,8 @@ def test_a_grant_is_given_shown_listed_and_ended(hub: Hub) -> None:
 
 def test_a_launch_that_is_to_come_is_said_so_and_nothing_else_is_sent(hub: Hub) -> None:
     assert not client(hub).deposit(EXECUTION, seconds=60, launch_later=True).launched
-    assert hub.forms == [{"execution": EXECUTION, "expires_in": "60", "launch": "later"}]
+    assert client(hub).deposit("p:d:n").launched
+    assert hub.forms == [{"execution": EXECUTION, "expires_in": "60", "launch": "later"}, {"execution": "p:d:n"}]
 
 
 JSON = {"content-type": "application/json"}

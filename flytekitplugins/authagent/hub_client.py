@@ -88,9 +88,15 @@ class HubClient:
     token: Callable[[], Secret] = field(repr=False)
     door: Door = field(default_factory=Door)
 
-    def deposit(self, execution: str, *, seconds: int, scopes: Sequence[str] = (), launch_later: bool = False) -> Grant:
-        """A grant for `execution`, active or waiting for consent."""
-        form = [("execution", execution), ("expires_in", str(seconds))]
+    def deposit(
+        self, execution: str, *, seconds: int | None = None, scopes: Sequence[str] = (), launch_later: bool = False
+    ) -> Grant:
+        """
+        A grant for `execution`, active or waiting for consent. Without `seconds` it lasts as long as the hub likes.
+
+        One that was there already stays, and lasts until then at least.
+        """
+        form = [("execution", execution)] + [("expires_in", str(seconds))] * (seconds is not None)
         form += [("scope", " ".join(scopes))] * bool(scopes) + [("launch", "later")] * launch_later
         found = self._grant("/grants", form)
         if found.execution != execution:

@@ -31,8 +31,10 @@ def telling(launch: Launch, agent_of: AgentOf) -> Launch:
     """
     `launch`, a method of a client, which then tells the agent of that client what it has launched.
 
-    Not before: until then the name is anybody's to take, and whoever took it would have the grant. Nor of a name that
-    was taken. Whatever comes of telling, the launch has happened, and its result is returned.
+    Not before: until then the name is anybody's to take. A name that was taken is told of too, for an earlier attempt
+    of this task may have launched it, and ended before it could tell. That is safe because the hub looks at the child:
+    it covers none that names a parent in its request, is older than ours, or was not launched by the grant's person, so
+    whoever takes a name to get the grant gets nothing. Whatever comes of telling, `launch` ends as it did.
     """
 
     @wraps(launch)
@@ -40,46 +42,40 @@ def telling(launch: Launch, agent_of: AgentOf) -> Launch:
         try:
             launched = launch(client, *what, **more)
         except FlyteEntityAlreadyExistsException:
-            _warn_of_another(signature(launch).bind(client, *what, **more).arguments, client, agent_of)
+            if child := _named(signature(launch).bind(client, *what, **more).arguments):
+                _tell(child, "was there already, and", client, agent_of)
             raise
-        _tell(f"{launched.project}:{launched.domain}:{launched.name}", client, agent_of)
+        _tell(f"{launched.project}:{launched.domain}:{launched.name}", "runs, but", client, agent_of)
         return launched
 
     return launch_and_tell
 
 
-def _tell(child: str, client: Any, agent_of: AgentOf) -> None:
+def _named(arguments: Mapping[str, Any]) -> str | None:
+    """What a launch was to be called, as `project:domain:name`; `None` where Flyte was to choose that."""
+    name, before = arguments.get("name"), arguments.get("id")
+    if not name:
+        return None
+    if before is None:
+        return f"{arguments['project']}:{arguments['domain']}:{name}"
+    return f"{before.project}:{before.domain}:{name}"  # it is launched again where it was
+
+
+def _tell(child: str, state: str, client: Any, agent_of: AgentOf) -> None:
     try:
         agent = agent_of(client)
         if agent is None:
             return
         covered = agent.adopt(child)
-    except Exception as failed:  # whatever it is, the child runs
+    except Exception as failed:  # whatever it is, the launch was not ours to spoil
         why = str(failed) if isinstance(failed, AuthAgentError) else type(failed).__name__
         logger.warning(
-            f"{child} runs, but is not covered by the grant of the execution that launched it: {why}. It cannot"
-            f" act for whoever gave that: let them run `authagent grant {child}`, or end it and launch it anew"
+            f"{child} {state} is not covered by the grant of this execution: {why}. It cannot act for whoever gave"
+            f" that: while it runs, let them run `authagent grant {child}`, or end it and launch another"
         )
     else:
         grant = "covered by the grant of this execution" if covered else "launched, and there is no grant to cover it"
         logger.debug(f"{child} is {grant}")
-
-
-def _warn_of_another(named: Mapping[str, Any], client: Any, agent_of: AgentOf) -> None:
-    """flytekit goes on with what is there, an earlier attempt's child as a rule: that one has told of it."""
-    from flytekitplugins.authagent.providers.agent import ADOPTION
-
-    try:
-        agent = agent_of(client)
-        if agent is None or not agent.takes_children(within=ADOPTION):
-            return
-    except AuthAgentError:
-        return
-    child = ":".join(str(named[part]) for part in ("project", "domain", "name") if part in named)
-    logger.warning(
-        f"{child} was there already, so it is not added to the grant of this execution, if there is one:"
-        " that was for whoever launched it to do, an earlier attempt of this task for example"
-    )
 
 
 def _own(client: LaunchingClient) -> AgentProvider:

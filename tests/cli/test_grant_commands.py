@@ -18,7 +18,7 @@ from person_of_a_hub import Person
 from scripted_hub import TOKEN, Hub
 
 from flytekitplugins.authagent import diagnosis, hub_client, terminal
-from flytekitplugins.authagent.cli import consent, hub
+from flytekitplugins.authagent.cli import consent, hub, revoke
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
 
@@ -39,11 +39,40 @@ def test_a_grant_is_given_and_shown(person: Person) -> None:
         assert part in done.stdout
     assert re.search(r"\(in (89|90) s\)", done.stdout)
     assert person.hub.forms == [{"execution": EXECUTION, "expires_in": "90", "scope": "all x"}]
-    said = json.loads(person.run("grant", EXECUTION, "--json").stdout)
-    assert (said["execution"], said["subject"], said["scopes"], said["launched"]) == (EXECUTION, "alice", [], True)
+    said = json.loads(person.run("grant", "p:d:n", "--json").stdout)
+    assert (said["execution"], said["subject"], said["scopes"], said["launched"]) == ("p:d:n", "alice", [], True)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", said["expires_at"])
-    assert person.hub.forms[1]["expires_in"] == "28800"
     assert TOKEN not in done.stdout
+
+
+def test_for_how_long_is_the_hubs_to_say_unless_the_person_does(person: Person) -> None:
+    person.hub.longest = 4 * 3600
+    done = person.run("grant", EXECUTION)
+    assert (done.returncode, "(in 4 h)" in done.stdout) == (0, True), done.stderr
+    assert person.hub.forms == [{"execution": EXECUTION}]
+    done = person.run("grant", EXECUTION, "--for", "8h")
+    assert (done.returncode, "a grant lasts 4h at most" in done.stderr) == (2, True)
+
+
+def test_a_grant_that_lasts_longer_than_what_is_asked_for_stays_and_that_is_said(person: Person) -> None:
+    there = person.hub.give(EXECUTION)
+    until = there["expires_at"]
+    done = person.run("grant", EXECUTION, "--for", "10m")
+    assert (done.returncode, "(in 60 min)" in done.stdout, there["expires_at"]) == (0, True, until)
+    assert re.search(r"a grant until \S+ \(in 60 min\) already, which is later, so it stays", done.stderr)
+    assert f"`authagent revoke {there['id']}` ends it" in done.stderr
+    done = person.run("grant", EXECUTION, "--for", "10m", "--json")
+    assert (done.stderr, json.loads(done.stdout)["id"]) == ("", there["id"])
+
+
+@pytest.mark.parametrize(("options", "minutes"), [((), 480), (("--for", "2h"), 120), (("--for", "60m"), 60)])
+def test_a_grant_that_is_prolonged_or_lasts_as_asked_needs_no_word(
+    person: Person, options: tuple[str, ...], minutes: int
+) -> None:
+    there = person.hub.give(EXECUTION)
+    done = person.run("grant", EXECUTION, *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert abs(there["expires_at"] - there["created_at"] - minutes * 60) < 10
 
 
 @pytest.mark.parametrize(
@@ -92,6 +121,31 @@ def test_the_grants_are_listed_a_line_each(person: Person) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ("execution_ended", "ended (the execution has ended)"),
+        ("lost", "ended (lost: the identity provider does not take"),
+        ("", "ended (the hub does not say why)"),
+        ("something_new", "ended (something_new)"),
+    ],
+)
+def test_why_a_grant_ended_is_said_in_words(person: Person, reason: str, says: str) -> None:
+    grant = person.hub.give(EXECUTION)
+    grant |= {"status": "ended", "reason": reason}
+    assert says in person.run("grants").stdout
+
+
+def test_a_list_that_may_go_on_says_so(person: Person) -> None:
+    for n in range(199):
+        person.hub.give(f"p:d:n{n}")
+    assert person.run("grants").stderr == ""
+    for n in range(199, 230):
+        person.hub.give(f"p:d:n{n}")
+    done = person.run("grants")
+    assert (done.stdout.count("\n"), "There may be more" in done.stderr) == (200, True)
+
+
 def test_grants_end_by_execution_by_id_and_all_together(person: Person) -> None:
     one, two, three = (person.hub.give(f"p:d:n{n}") for n in range(3))
     done = person.run("revoke", "p:d:n0", one["id"], "p:d:unknown", two["id"])
@@ -105,8 +159,56 @@ def test_grants_end_by_execution_by_id_and_all_together(person: Person) -> None:
     assert three["status"] == "active"
     done = person.run("revoke", "--all", "--json")
     assert [g["execution"] for g in json.loads(done.stdout)] == ["p:d:n2"]
-    assert person.hub.requests == {"POST /grants/revoke": 5, "GET /grants": 1}
+    assert person.hub.requests == {"POST /grants/revoke": 5, "GET /grants": 2}  # once more: is that all?
     assert "No execution acts for you" in person.run("revoke", "--all").stderr
+
+
+def test_all_are_ended_although_the_hub_lists_so_many_only(person: Person) -> None:
+    given = [person.hub.give(f"p:d:n{n}") for n in range(230)]
+    done = person.run("revoke", "--all")
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 230)
+    assert {grant["reason"] for grant in given} == {"revoked"}
+    assert person.hub.requests == {"POST /grants/revoke": 230, "GET /grants": 3}
+
+
+def test_those_that_cannot_be_ended_are_tried_once_each_and_said(person: Person) -> None:
+    person.hub.listed = 2
+    stuck, *_ = given = [person.hub.give(f"p:d:n{n}") for n in range(5)]
+    person.hub.stuck = {stuck["id"]}
+    done = person.run("revoke", "--all", "--json")
+    assert (done.returncode, done.stderr.count("\n")) == (5, 1)
+    assert f"authagent: {stuck['id']}: " in done.stderr
+    assert len(json.loads(done.stdout)) == 4
+    assert [grant["status"] for grant in given] == ["active"] + ["ended"] * 4
+    person.hub.requests.clear()
+    done = person.run("revoke", "--all")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "No execution acts for you" not in done.stderr
+    assert person.hub.requests == {"POST /grants/revoke": 1, "GET /grants": 2}
+
+
+def test_what_has_ended_is_said_although_the_hub_then_goes(person: Person) -> None:
+    """The token expires meanwhile, for example."""
+    given = [person.hub.give(f"p:d:n{n}") for n in range(3)]
+    person.hub.patience = 2
+    done = person.run("revoke", "--all", "--json")
+    assert (done.returncode, "the hub does not take the token" in done.stderr) == (4, True)
+    assert [g["execution"] for g in json.loads(done.stdout)] == ["p:d:n2"]
+    assert [grant["status"] for grant in given] == ["active", "active", "ended"]
+
+
+def test_a_hub_that_never_runs_out_of_grants_is_not_asked_for_ever() -> None:
+    it = Hub()
+    client = hub_client.HubClient("https://hub.example.com", lambda: Secret(TOKEN))
+
+    def mine() -> tuple[hub_client.Grant, ...]:
+        return (hub_client.grant(it.give(f"p:d:n{len(it.grants)}"), client.url),)
+
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hub_client.HubClient, "mine", lambda _: mine())
+        with pytest.raises(ProviderUnavailable, match="more grants than these 100"):
+            found.extend(revoke.living(client))
 
 
 def test_a_hub_that_does_not_end_what_it_was_asked_to_is_not_believed(person: Person) -> None:

@@ -232,6 +232,13 @@ def test_a_grant_for_another_execution_launches_nothing(person: Person) -> None:
     assert (done.returncode, "another execution" in done.stderr, person.lines("started")) == (3, True, [])
 
 
+def test_a_hub_that_lets_less_than_usual_needs_no_option(person: Person) -> None:
+    person.hub.longest = 4 * 3600
+    done = person.run("run", "--", "launcher")
+    assert (done.returncode, "in 4 h" in done.stderr) == (0, True), done.stderr
+    assert person.hub.forms == [{"execution": person.hub.only()["execution"], "launch": "later"}]
+
+
 def test_longer_than_the_hub_lets_is_refused_in_its_words(person: Person) -> None:
     done = person.run("run", "--for", "2d", "--", "launcher")
     assert (done.returncode, "a grant lasts 24h at most" in done.stderr, person.lines("started")) == (2, True, [])

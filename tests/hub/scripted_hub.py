@@ -26,12 +26,18 @@ class Hub:
 
     `consent`: how many looks at a pending grant until it is active, `None` where none is asked for. `launches`: the
     file in which a launcher writes the names that it launches with. `ends`: what a grant ended with, once launched.
+    `longest`: seconds that a grant may last. `listed`: how many are listed, those that live first. `stuck`: ids of
+    grants that do not end. `patience`: how many requests are answered until the token is no good any more.
     """
 
     url: str = ""
     token: str | None = TOKEN
     issuer: str = "https://idp.example.com"
     audience: str = "authagent-hub"
+    longest: int = 24 * 3600
+    listed: int = 200
+    stuck: set[str] = field(default_factory=set)
+    patience: int | None = None
     consent: int | None = None
     declines: bool = False
     consent_uri: str | None = None
@@ -79,14 +85,20 @@ class Hub:
             return 200, {"resource": self.audience, "authorization_servers": [self.issuer]}
         if self.token is not None and authorization != f"Bearer {self.token}":
             return 401, {"error": "invalid_token", "error_description": "the token is for somebody else"}
+        if self.patience is not None and sum(self.requests.values()) > self.patience:
+            return 401, {"error": "invalid_token", "error_description": "the token has expired"}
         if (method, path) == ("POST", "/grants"):
             return self._deposit(form)
         if (method, path) == ("GET", "/grants"):
-            return 200, {"grants": list(self.grants.values())[::-1]}
+            newest = list(self.grants.values())[::-1]
+            listed = sorted(newest, key=lambda grant: grant["status"] == "ended")[: self.listed]
+            return 200, {"grants": [grant for grant in newest if grant in listed]}
         if (method, path) == ("POST", "/grants/revoke"):
             found = [g for g in self.grants.values() if form in ({"id": g["id"]}, {"execution": g["execution"]})]
             if not found:
                 return 404, {"error": "not_found", "error_description": "there is no such grant"}
+            if found[0]["id"] in self.stuck:
+                return 503, {"error": "temporarily_unavailable", "error_description": "not that one"}
             if found[0]["status"] != "ended":
                 found[0] |= {"status": "ended", "reason": "revoked", "revocation": "pending"}
             return 200, found[0] | self.changes
@@ -97,12 +109,18 @@ class Hub:
         return 200, grant | self.changes
 
     def _deposit(self, form: dict[str, str]) -> tuple[int, Any]:
-        if int(form["expires_in"]) > 24 * 3600:
-            return 400, {"error": "invalid_request", "error_description": "a grant lasts 24h at most"}
+        seconds = int(form.get("expires_in", min(8 * 3600, self.longest)))
+        if seconds > self.longest:
+            words = f"a grant lasts {self.longest // 3600}h at most"
+            return 400, {"error": "invalid_request", "error_description": words}
+        for there in self.grants.values():
+            if there["execution"] == form["execution"] and there["status"] == "active":
+                there["expires_at"] = max(there["expires_at"], int(time.time()) + seconds)
+                return 200, there | self.changes
         waits = self.consent is not None
         grant = self._new(
             form["execution"],
-            int(form["expires_in"]),
+            seconds,
             form.get("scope", ""),
             status="pending" if waits else "active",
             launched=form.get("launch") != "later",

@@ -18,6 +18,7 @@ from flytekitplugins.authagent.providers.agent import AgentProvider
 
 CHILD, OURS = "p:d:child", "p:d:ours"
 TOLD = "/grants/children"
+FOREIGN = {"error": "access_denied", "error_description": "somebody else launched that"}
 
 
 @pytest.fixture
@@ -71,6 +72,8 @@ class TestAdopting:
     @pytest.mark.parametrize(
         ("answer", "error", "says"),
         [
+            ((403, FOREIGN), Denied, "access_denied: somebody else launched that"),
+            ((400, FOREIGN), Denied, "access_denied: somebody else launched that"),  # an agent has passed it on
             ((401, {"error": "invalid_client"}), Denied, "invalid_client"),
             ((409, {"error": "conflict", "error_description": "another person's grant"}), Denied, "another person's"),
             ((400, {"error": "invalid_request"}), Denied, "invalid_request"),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +24,7 @@ from flyteidl.core import identifier_pb2
 from flyteidl.service import admin_pb2_grpc
 from flytekit.clients.friendly import SynchronousFlyteClient
 from flytekit.configuration import Config, PlatformConfig
+from flytekit.exceptions.user import FlyteEntityAlreadyExistsException
 from flytekit.loggers import logger
 from flytekit.models.core.identifier import WorkflowExecutionIdentifier
 from flytekit.models.security import Identity, SecurityContext
@@ -34,11 +35,13 @@ from templates import node, register, task, workflow
 
 from flytekitplugins.authagent import AuthAgent, authenticated, remote
 from flytekitplugins.authagent.launching_client import LaunchingClient
+from flytekitplugins.authagent.providers.agent import AgentProvider
 from flytekitplugins.authagent.sandbox.posture import Posture
 
 pytestmark = pytest.mark.timeout(120)
 
 TOLD = "/grants/children"
+FOREIGN = {"error": "access_denied", "error_description": "somebody else launched that"}
 OURS = {"PROJECT": "flytesnacks", "DOMAIN": "development", "ID": "ours"}
 NAMES = (f"child-{n}" for n in itertools.count())
 
@@ -70,11 +73,11 @@ def said(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
     logger.removeHandler(caplog.handler)
 
 
-def launched(kind: str = "task") -> str:
+def launched(kind: str = "task", name: str = "") -> str:
     """`project:domain:name` of what a bound function launched."""
     flyte = flytekit.current_context().remote
     entity = getattr(flyte, f"fetch_{kind}")(name="quick", version="v1")
-    id = flyte.execute(entity, execution_name=next(NAMES)).id
+    id = flyte.execute(entity, execution_name=name or next(NAMES)).id
     return f"{id.project}:{id.domain}:{id.name}"
 
 
@@ -148,18 +151,45 @@ class TestLaunches:
             work()
         assert agent.children == []
 
-    def test_a_name_that_was_taken_gets_no_grant(self, agent: ScriptedAgent, said: pytest.LogCaptureFixture) -> None:
-        """Whoever guesses the name of a child, and launches it first, would act for the person otherwise."""
+    def test_what_an_earlier_attempt_launched_and_did_not_tell_of_is_told_of(
+        self, agent: ScriptedAgent, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         name = next(NAMES)
 
-        @authenticated
-        def work() -> str:
-            flyte = flytekit.current_context().remote
-            return str(flyte.execute(flyte.fetch_task(name="quick", version="v1"), execution_name=name).id.name)
+        def killed(*_: Any) -> bool:
+            raise SystemExit
 
-        assert (work(), work()) == (name, name)
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            patch.setattr(AgentProvider, "adopt", killed)
+            authenticated(launched)(name=name)
+        assert agent.children == []
+
+        assert authenticated(launched)(name=name) == f"flytesnacks:development:{name}"
         assert agent.children == [f"flytesnacks:development:{name}"]
-        assert f"flytesnacks:development:{name} was there already" in warnings(said)[0]
+        assert [line for line in warnings(said) if "grant" in line] == []
+
+    def test_a_name_that_somebody_else_took_is_a_warning(
+        self, agent: ScriptedAgent, said: pytest.LogCaptureFixture
+    ) -> None:
+        name = next(NAMES)
+        child = authenticated(launched)(name=name)
+        agent.answers[TOLD] = (403, FOREIGN)
+
+        assert authenticated(launched)(name=name) == child
+        assert agent.children == [child, child]
+        [warning] = [line for line in warnings(said) if "grant" in line]
+        assert warning.startswith(f"{child} was there already, and is not covered by the grant of this execution")
+        assert "access_denied: somebody else launched that" in warning
+        assert f"authagent grant {child}" in warning
+
+    def test_a_name_that_was_taken_where_no_grant_is_kept_is_nobodys_trouble(
+        self, agent: ScriptedAgent, said: pytest.LogCaptureFixture
+    ) -> None:
+        name = next(NAMES)
+        del agent.identity["children"]
+        assert authenticated(launched)(name=name) == authenticated(launched)(name=name)
+        assert agent.children == []
+        assert [line for line in warnings(said) if "grant" in line] == []
 
 
 class TestWhereNothingIsTold:
@@ -208,6 +238,8 @@ class TestWhatComesOfIt:
         ("answer", "says"),
         [
             ((401, {"error": "invalid_client"}), "invalid_client"),
+            ((403, FOREIGN), "answered access_denied: somebody else launched that"),
+            ((400, FOREIGN), "answered access_denied: somebody else launched that"),  # an agent has passed it on
             ((409, {"error": "conflict", "error_description": "it has another grant"}), "it has another grant"),
             ((200, b"<html>"), "HTML page"),
             ((200, {"execution": "p:d:another"}), "does not say that it covers"),
@@ -291,11 +323,10 @@ class TestFlytekitsOwnClient:
         child = self.launched()
         assert warnings(said)[0].startswith(f"{child} runs, but is not covered by the grant")
 
-    def test_a_name_that_was_taken_gets_no_grant(self, agent: ScriptedAgent, said: pytest.LogCaptureFixture) -> None:
+    def test_a_name_that_was_taken_is_told_of_too(self, agent: ScriptedAgent) -> None:
         name = next(NAMES)
         assert self.launched(name) == self.launched(name)
-        assert agent.children == [f"flytesnacks:development:{name}"]
-        assert f"flytesnacks:development:{name} was there already" in warnings(said)[0]
+        assert agent.children == [f"flytesnacks:development:{name}"] * 2
 
     def test_outside_of_an_execution_it_is_left_alone(self, agent: ScriptedAgent) -> None:
         for part in OURS:
@@ -328,25 +359,29 @@ class TestFlytekitsOwnClient:
 
 
 class Relaunching(admin_pb2_grpc.AdminServiceServicer):
-    """A Flyte that launches again what is there, which the sandbox's does not."""
+    """A Flyte that launches again what is there, which the sandbox's does not; names that are `taken` it refuses."""
 
-    def RelaunchExecution(self, request: Any, _context: Any) -> execution_pb2.ExecutionCreateResponse:
-        return _created(request.name or "relaunched")
+    def __init__(self, taken: Collection[str]) -> None:
+        self.taken = taken
 
-    def RecoverExecution(self, request: Any, _context: Any) -> execution_pb2.ExecutionCreateResponse:
-        return _created(request.name or "recovered")
+    def RelaunchExecution(self, request: Any, context: Any) -> execution_pb2.ExecutionCreateResponse:
+        return self._created(request.name or "relaunched", context)
 
+    def RecoverExecution(self, request: Any, context: Any) -> execution_pb2.ExecutionCreateResponse:
+        return self._created(request.name or "recovered", context)
 
-def _created(name: str) -> execution_pb2.ExecutionCreateResponse:
-    id = identifier_pb2.WorkflowExecutionIdentifier(project="p", domain="d", name=name)
-    return execution_pb2.ExecutionCreateResponse(id=id)
+    def _created(self, name: str, context: Any) -> execution_pb2.ExecutionCreateResponse:
+        if name in self.taken:
+            context.abort(grpc.StatusCode.ALREADY_EXISTS, "there is one")
+        id = identifier_pb2.WorkflowExecutionIdentifier(project="p", domain="d", name=name)
+        return execution_pb2.ExecutionCreateResponse(id=id)
 
 
 @contextmanager
-def relaunching() -> Iterator[str]:
+def relaunching(*, taken: Collection[str] = ()) -> Iterator[str]:
     """It, on loopback, while this is open."""
     server = grpc.server(futures.ThreadPoolExecutor(4))
-    admin_pb2_grpc.add_AdminServiceServicer_to_server(Relaunching(), server)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(Relaunching(taken), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -362,13 +397,32 @@ def test_what_is_launched_again_is_told_of(agent: ScriptedAgent) -> None:
     def work() -> list[str]:
         client = flytekit.current_context().remote.client
         found = [client.relaunch_execution(before), client.recover_execution(before, name="named")]
-        found += [client.relaunch_execution(id=before, name="again"), client.recover_execution(id=before)]
+        found += [client.relaunch_execution(id=before, name="again"), client.recover_execution(before, None)]
         return [id.name for id in found]
 
     with relaunching() as endpoint:
         agent.identity["flyte"]["endpoint"] = endpoint
         assert work() == ["relaunched", "named", "again", "recovered"]
     assert agent.children == ["p:d:relaunched", "p:d:named", "p:d:again", "p:d:recovered"]
+
+
+def test_what_was_to_be_launched_again_under_a_name_that_is_taken_is_told_of(agent: ScriptedAgent) -> None:
+    """Where Flyte was to choose the name nobody knows of what to tell."""
+    before = WorkflowExecutionIdentifier(project="p", domain="d", name="before")
+
+    @authenticated
+    def work() -> None:
+        client = flytekit.current_context().remote.client
+        for launch in (client.relaunch_execution, client.recover_execution):
+            with pytest.raises(FlyteEntityAlreadyExistsException):
+                launch(before, name="taken")
+            with pytest.raises(FlyteEntityAlreadyExistsException):
+                launch(id=before)
+
+    with relaunching(taken=("taken", "relaunched", "recovered")) as endpoint:
+        agent.identity["flyte"]["endpoint"] = endpoint
+        work()
+    assert agent.children == ["p:d:taken"] * 2
 
 
 class TestWhomATokenMustSpeakFor:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import time
 
 from flytekitplugins.authagent.cli import consent, granted
 from flytekitplugins.authagent.cli.hub import person
-from flytekitplugins.authagent.cli.shown import print_facts
-from flytekitplugins.authagent.hub_client import check_execution
+from flytekitplugins.authagent.cli.shown import print_facts, until
+from flytekitplugins.authagent.hub_client import Grant, check_execution
+
+UNNOTICED = 60.0
+"""Seconds that a grant may last longer than was asked for without a word; the hub's clock may be another."""
 
 
 def run(arguments: list[str]) -> int:
@@ -22,7 +26,18 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     execution = check_execution(options.execution)
     with consent.ended_by_signals(), person(browser=not options.no_browser) as them:
+        asked_at = time.time()
         deposited = them.hub.deposit(execution, seconds=options.seconds, scopes=options.scope)
+        if options.seconds and not options.json and _lasts_longer(deposited, options.seconds, asked_at):
+            them.terminal.say(
+                f"authagent: there is a grant until {until(deposited.expires_at, asked_at, as_json=False)} already,"
+                f" which is later, so it stays; `authagent revoke {deposited.id}` ends it"
+            )
         active = consent.wait(deposited, them, browser=not options.no_browser)
     print_facts(granted.facts(active, as_json=options.json), as_json=options.json)
     return 0
+
+
+def _lasts_longer(grant: Grant, seconds: float, asked_at: float) -> bool:
+    """Whether it is an older one, which has longer left than the `seconds` that were asked for."""
+    return grant.expires_at - max(grant.created_at, asked_at) > seconds + UNNOTICED

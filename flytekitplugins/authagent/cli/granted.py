@@ -10,9 +10,16 @@ from typing import Any
 from flytekitplugins.authagent.cli.shown import until
 from flytekitplugins.authagent.hub_client import Grant
 
-DEFAULT = "8h"
-
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_REASONS = {
+    "": "the hub does not say why",
+    "execution_ended": "the execution has ended",
+    "never_launched": "never launched",
+    "lost": "lost: the identity provider does not take the consent any more",
+    "foreign": "foreign: Flyte says that somebody else launched it",
+}
+"""Those that do not speak for themselves."""
+
 _TOKENS = {
     "none": "there are none to revoke",
     "pending": "being revoked at the identity provider",
@@ -27,9 +34,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--for",
         dest="seconds",
         type=seconds,
-        default=DEFAULT,
         metavar="TIME",
-        help="how long at most, as in 90s, 15m, 8h or 2d (%(default)s)",
+        help="how long at most: 90s, 15m or 2d (8h, or the longest that the hub allows)",
     )
     parser.add_argument("--scope", action="append", default=[], metavar="S", help="a scope to grant; may be repeated")
     parser.add_argument("--no-browser", action="store_true", help="only show the address of the consent page, and wait")
@@ -82,5 +88,5 @@ def line(grant: Grant) -> str:
 def status(grant: Grant) -> str:
     """Its status in words, with the reason where it has ended."""
     if grant.status == "ended":
-        return f"ended ({grant.reason or 'the hub does not say why'})"
+        return f"ended ({_REASONS.get(grant.reason, grant.reason)})"
     return grant.status if grant.launched or grant.status == "pending" else f"{grant.status}, not launched yet"

@@ -9,6 +9,9 @@ import sys
 from flytekitplugins.authagent.cli import granted
 from flytekitplugins.authagent.cli.hub import person
 
+MOST_LISTED = 200
+"""Grants, by a hub."""
+
 
 def run(arguments: list[str]) -> int:
     """Print a line for each grant of the person, the newest first. Raises our errors."""
@@ -27,4 +30,8 @@ def run(arguments: list[str]) -> int:
         sys.stdout.write(granted.line(grant) + "\n")
     if not mine:
         sys.stderr.write("No execution acts for you.\n")
+    if len(mine) >= MOST_LISTED:
+        sys.stderr.write(
+            f"There may be more: the hub lists {MOST_LISTED} at most, those that live before the others.\n"
+        )
     return 0

@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
         return _judged(status, grant, them)
 
 
-def _granted(launch: Launch, them: Person, seconds: int, scopes: list[str], *, browser: bool) -> Grant:
+def _granted(launch: Launch, them: Person, seconds: int | None, scopes: list[str], *, browser: bool) -> Grant:
     try:
         grant = them.hub.deposit(launch.execution, seconds=seconds, scopes=scopes, launch_later=True)
     except (KeyboardInterrupt, SystemExit):  # it may have arrived all the same, and nobody else can know the name

@@ -136,9 +136,9 @@ class AgentProvider:
         """
         Let the grant of our execution cover `child` (`project:domain:name`), which it has launched.
 
-        `False` where there is nothing that could: the agent keeps no grants, or none for our execution. An agent that
-        cannot do it now is asked again, for `patience` seconds in all; the hub takes the same child twice. Raises
-        as `fetch`.
+        `False` where there is nothing that could: the agent keeps no grants, or none for our execution. A child that
+        is refused although there is one raises `Denied`, with the hub's words. An agent that cannot do it now is asked
+        again, for `patience` seconds in all; the hub takes the same child twice. Else it raises as `fetch`.
         """
         deadline, pause = time.monotonic() + patience, 0.2
         while True:
@@ -160,7 +160,7 @@ class AgentProvider:
             if covered != child:
                 raise ProviderError(f"the agent at {self.socket} does not say that it covers {child}")
             return True
-        if reply.status != 400 or _error(reply)[0] != "unauthorized_client":
+        if (reply.status, _error(reply)[0]) != (400, "unauthorized_client"):  # with a grant it is `access_denied`
             self._refused(reply)
         return False
 
