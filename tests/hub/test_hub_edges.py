@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from test_command_line import authagent
 
 from flytekitplugins.authagent import yaml_file
 from flytekitplugins.authagent.agent.file import AgentFile, Flyte
 from flytekitplugins.authagent.agent.upstream import LONGEST_TIMEOUT
 from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.hub import address
 from flytekitplugins.authagent.hub.database import LOCK_SECONDS
 from flytekitplugins.authagent.hub.flyte import Executions
 
@@ -139,3 +142,98 @@ def test_an_issuer_that_is_no_url_is_not_repeated() -> None:
     with pytest.raises(ConfigError) as refused:
         loaded(upstream={"issuer": "https://idp.example.com:s3cret"})
     assert "s3cret" not in str(refused.value)
+
+
+# Where it keeps grants
+
+HERE = "postgresql://hub:s3cret@"
+LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSSLMODE")
+
+
+@pytest.fixture
+def libpq(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment in which libpq adds nothing to an address."""
+    for name in LIBPQ:
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    "mode", ["", "disable", "allow", "prefer", "verify_full", "VERIFY-FULL", "require&sslmode=disable"]
+)
+@pytest.mark.parametrize(
+    "host", ["db.example.com/hub?", "10.0.0.7:5432/hub?", "[2001:db8::1]/hub?", "/hub?host=db.example.com&"]
+)
+def test_a_database_on_another_machine_is_not_spoken_to_in_plaintext(
+    host: str, mode: str, libpq: pytest.MonkeyPatch
+) -> None:
+    """libpq's own `prefer` takes plaintext from whoever stands between and says that there is no TLS."""
+    libpq.setenv("PGSSLMODE", "verify-full")  # the environment of one process does not say it for the others
+    with pytest.raises(ConfigError, match="lets the connection be plaintext") as refused:
+        address.address(f"{HERE}{host}" + (f"sslmode={mode}" if mode else ""))
+    assert "sslmode=verify-full" in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "where"),
+    [
+        ({"PGHOST": "db.example.com"}, "/hub"),
+        ({"PGHOSTADDR": "10.0.0.7"}, "/hub"),
+        ({"PGHOSTADDR": "10.0.0.7"}, "localhost/hub"),
+        ({"PGSERVICE": "hub"}, "localhost/hub"),
+        ({}, "/hub?service=hub"),
+        ({}, "localhost/hub?hostaddr=10.0.0.7"),
+        ({}, "localhost/hub?host=db.example.com"),
+        ({}, "/hub?host=localhost&host=db.example.com:5433"),
+        ({}, "/hub?host=/run/postgresql,db.example.com"),
+    ],
+)
+def test_what_libpq_adds_to_an_address_counts(environ: dict[str, str], where: str, libpq: pytest.MonkeyPatch) -> None:
+    for name, value in environ.items():
+        libpq.setenv(name, value)
+    with pytest.raises(ConfigError, match="lets the connection be plaintext"):
+        address.address(HERE + where)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "localhost/hub",
+        "127.0.0.1:5432/hub?sslmode=disable",
+        "[::1]:5432/hub",
+        "/hub",
+        "/hub?host=/run/postgresql",
+        "/hub?host=localhost:5432&host=127.0.0.1:5433",
+        "db.example.com/hub?sslmode=verify-full&sslrootcert=system",
+        "db.example.com/hub?sslmode=verify-ca&sslrootcert=/etc/ca.pem",
+        "db.example.com/hub?sslmode=require",
+    ],
+)
+def test_a_database_on_this_machine_needs_no_tls_and_another_is_taken_with_it(
+    where: str, libpq: pytest.MonkeyPatch
+) -> None:
+    assert address.address(HERE + where).is_postgresql
+
+
+@pytest.mark.parametrize("command", [("serve", "--check", "--config"), ("policy", "check")])
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_the_commands_for_operators_say_it(tmp_path: Path, command: tuple[str, ...], in_a_file: bool) -> None:
+    tmp_path.chmod(0o700)
+    store = tmp_path / "store"
+    store.write_text(f"{HERE}db.example.com/hub\n")
+    store.chmod(0o600)
+    changed = content(hub={"store_file": str(store)} if in_a_file else {"store": store.read_text().strip()})
+    if in_a_file:
+        del changed["hub"]["store"]
+    file = tmp_path / "agent.yaml"
+    file.write_text(yaml.safe_dump(changed))
+    file.chmod(0o600)
+    done = authagent(*command, str(file))
+    assert (done.returncode, "sslmode=verify-full" in done.stderr) == (2, True), done.stderr
+    assert "s3cret" not in done.stdout + done.stderr
+    store.write_text(f"{HERE}db.example.com/hub?sslmode=verify-full\n")
+    if not in_a_file:
+        changed["hub"]["store"] = store.read_text().strip()
+        file.write_text(yaml.safe_dump(changed))
+    assert authagent(*command, str(file)).returncode == 0
