@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import copy
+import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from small_issuer import EC, signed
 from test_command_line import authagent
 
 from flytekitplugins.authagent import yaml_file
 from flytekitplugins.authagent.agent.file import AgentFile, Flyte
 from flytekitplugins.authagent.agent.upstream import LONGEST_TIMEOUT
-from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.credential import Secret, from_token
+from flytekitplugins.authagent.errors import ConfigError, ProviderError
 from flytekitplugins.authagent.hub import address
+from flytekitplugins.authagent.hub.consent import Consent, Minted
 from flytekitplugins.authagent.hub.database import LOCK_SECONDS
 from flytekitplugins.authagent.hub.flyte import Executions
+from flytekitplugins.authagent.oauth import discovery, token_exchange
+from flytekitplugins.authagent.oauth.discovery import Metadata
+from flytekitplugins.authagent.oauth.message import Request, Response
+from flytekitplugins.authagent.oauth.token_response import Granted
 
 FLYTE, ISSUER, SECRET = "dns:///flyte.example.com", "https://idp.example.com", "/etc/secrets/hub"
 
@@ -237,3 +247,125 @@ def test_the_commands_for_operators_say_it(tmp_path: Path, command: tuple[str, .
         changed["hub"]["store"] = store.read_text().strip()
         file.write_text(yaml.safe_dump(changed))
     assert authagent(*command, str(file)).returncode == 0
+
+
+# What it takes for what a person consented to
+
+
+class Provider:
+    """An `OAuthClient` whose identity provider answers with `token`, and says no more of it than it must."""
+
+    client_id, in_pod = "h", False
+
+    def __init__(self, token: str, **answer: Any) -> None:
+        self.answer = {"access_token": token, "token_type": "Bearer", "expires_in": 300, "refresh_token": "r"} | answer
+        self.metadata = Metadata(issuer=ISSUER, token_endpoint=f"{ISSUER}/token")
+        self.sent: list[Request] = []
+        self.clock = time.time
+
+    def authentication(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return (), ()
+
+    def send(self, request: Request) -> Response:
+        self.sent.append(request)
+        return Response(request.url, 200, {"content-type": "application/json"}, json.dumps(self.answer).encode())
+
+
+def minted(provider: Provider, scopes: tuple[str, ...] = ("all",), **upstream: Any) -> list[Minted]:
+    """What an exchange and a refresh make of an answer."""
+    consent = Consent(loaded(upstream=upstream | {"scopes": ["all", *scopes]}).grants, provider)  # type: ignore[arg-type]
+    grant: Any = SimpleNamespace(subject="alice")
+    return [consent.exchange(Secret("t"), "alice", scopes), consent.mint(grant, Secret("r"), scopes)]
+
+
+def jwt(**said: Any) -> str:
+    return signed({"sub": "alice", "iss": ISSUER} | said, EC)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"scp": ["all", "admin"]},
+        {"scp": "all admin"},
+        {"scope": "all admin"},
+        {"scope": ["admin"]},
+        {"scp": ["all"], "scope": "all admin"},
+        {"scp": ["all admin"]},
+        {"scp": ["api://flyte/admin"]},
+    ],
+)
+def test_a_token_with_more_scopes_than_were_consented_to_is_given_to_nobody(said: dict[str, Any]) -> None:
+    """The answer leaves `scope` out, which means that it is what was asked for (RFC 6749 section 5.1)."""
+    for found in minted(Provider(jwt(**said))):
+        assert found.tokens.access is None
+        assert "gave more scopes than were asked for" in str(found.refused)
+        assert "admin" in str(found.refused)
+
+
+@pytest.mark.parametrize(
+    ("said", "scopes"),
+    [
+        ({}, ("all",)),
+        ({"scp": ["all"]}, ("all",)),
+        ({"scp": []}, ("all",)),
+        ({"scope": "openid all profile email offline_access"}, ("all",)),
+        ({"scp": "all"}, ("api://flyte/all",)),
+        ({"scp": ["read"]}, ("all", "read")),
+        ({"scp": 7, "scope": None}, ("all",)),
+    ],
+)
+def test_a_token_with_what_was_consented_to_or_less_is_given(said: dict[str, Any], scopes: tuple[str, ...]) -> None:
+    for found in minted(Provider(jwt(**said)), scopes):
+        assert found.refused is None
+        assert found.tokens.access
+
+
+def test_the_token_of_a_sign_in_is_held_to_the_same_scopes() -> None:
+    consent = Consent(loaded().grants, Provider(""))  # type: ignore[arg-type]
+    for said, is_good in (({"scp": ["all"]}, True), ({"scp": ["all", "admin"]}, False)):
+        granted = Granted(from_token(Secret(jwt(**said)), provider="grant"), Secret("r"))
+        found = consent.tokens_of(granted, "alice", ())
+        assert (found.refused is None, found.tokens.access) == (is_good, None)
+        assert found.tokens.refresh  # it is spent, or kept, but known
+
+
+AUDIENCE = "https://flyte.example.com"
+
+
+@pytest.mark.parametrize("aud", ["account", ["account"], "https://flyte.example.com.evil", [], 7, f"{AUDIENCE}/x"])
+@pytest.mark.parametrize("named", ["audience", "resource"])
+def test_a_token_for_another_audience_is_given_to_nobody(aud: Any, named: str) -> None:
+    for found in minted(Provider(jwt(aud=aud)), **{named: AUDIENCE}):
+        assert found.tokens.access is None
+        assert f"a token that is not for {AUDIENCE}" in str(found.refused)
+
+
+@pytest.mark.parametrize(
+    ("said", "upstream"),
+    [
+        ({"aud": AUDIENCE}, {"audience": AUDIENCE}),
+        ({"aud": ["account", AUDIENCE]}, {"audience": AUDIENCE}),
+        ({"aud": [AUDIENCE]}, {"audience": "flyte", "resource": AUDIENCE}),
+        ({"aud": "flyte"}, {"audience": "flyte", "resource": AUDIENCE}),
+        ({"aud": "anything"}, {}),
+        ({}, {"audience": AUDIENCE}),
+    ],
+)
+def test_a_token_for_the_audience_is_given_whatever_stands_beside_it(
+    said: dict[str, Any], upstream: dict[str, Any]
+) -> None:
+    for found in minted(Provider(jwt(**said)), **upstream):
+        assert found.refused is None
+        assert found.tokens.access
+
+
+def test_a_provider_that_says_that_it_does_not_exchange_is_not_sent_the_persons_token() -> None:
+    provider = Provider(jwt())
+    consent = Consent(loaded().grants, provider)  # type: ignore[arg-type]
+    document = {"issuer": ISSUER, "token_endpoint": f"{ISSUER}/token", "grant_types_supported": ["refresh_token", 7]}
+    provider.metadata = discovery.from_document(document)
+    with pytest.raises(ProviderError, match=r"says that it exchanges no tokens.*consent: page"):
+        consent.exchange(Secret("t"), "alice", ())
+    assert not provider.sent
+    provider.metadata = discovery.from_document(document | {"grant_types_supported": [token_exchange.GRANT]})
+    assert consent.exchange(Secret("t"), "alice", ()).tokens.access
