@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
+import running_hub
 import yaml
+from consenting import title
+from postgres import Postgres
+from running_hub import Hub, World, wait_for
 from small_issuer import EC, signed
 from test_command_line import authagent
 
 from flytekitplugins.authagent import yaml_file
+from flytekitplugins.authagent.agent.asked import Asked
+from flytekitplugins.authagent.agent.delegation import Delegated
 from flytekitplugins.authagent.agent.file import AgentFile, Flyte
-from flytekitplugins.authagent.agent.upstream import LONGEST_TIMEOUT
+from flytekitplugins.authagent.agent.forward import Forward
+from flytekitplugins.authagent.agent.peer import Peer
+from flytekitplugins.authagent.agent.refusal import Refusal
+from flytekitplugins.authagent.agent.rule import Rule
+from flytekitplugins.authagent.agent.upstream import LONGEST_TIMEOUT, HubSpec
+from flytekitplugins.authagent.agent.workload import Pod, Workload
 from flytekitplugins.authagent.credential import Secret, from_token
-from flytekitplugins.authagent.errors import ConfigError, ProviderError
+from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.hub import address
 from flytekitplugins.authagent.hub.consent import Consent, Minted
 from flytekitplugins.authagent.hub.database import LOCK_SECONDS
@@ -26,7 +40,10 @@ from flytekitplugins.authagent.hub.flyte import Executions
 from flytekitplugins.authagent.oauth import discovery, token_exchange
 from flytekitplugins.authagent.oauth.discovery import Metadata
 from flytekitplugins.authagent.oauth.message import Request, Response
+from flytekitplugins.authagent.oauth.token_exchange import ACCESS_TOKEN
 from flytekitplugins.authagent.oauth.token_response import Granted
+from flytekitplugins.authagent.sandbox.exchange import Answer, json_answer
+from flytekitplugins.authagent.sandbox.loopback import LoopbackServer
 
 FLYTE, ISSUER, SECRET = "dns:///flyte.example.com", "https://idp.example.com", "/etc/secrets/hub"
 
@@ -369,3 +386,108 @@ def test_a_provider_that_says_that_it_does_not_exchange_is_not_sent_the_persons_
     assert not provider.sent
     provider.metadata = discovery.from_document(document | {"grant_types_supported": [token_exchange.GRANT]})
     assert consent.exchange(Secret("t"), "alice", ()).tokens.access
+
+
+# What it says at its address
+
+
+def test_who_discovers_it_over_the_network_is_not_sent_to_the_socket(hub: Hub) -> None:
+    """RFC 8414 section 3.3: a client has to refuse another issuer, or it shows its pod's token elsewhere."""
+    path = "/.well-known/oauth-authorization-server"
+    found = discovery.read(hub.url, Response(hub.url + path, 200, {}, hub.get(path).body))
+    assert (found.issuer, found.token_endpoint) == (hub.url, f"{hub.url}/token")
+    on_socket = hub.on_socket(path).json()
+    assert (on_socket["issuer"], on_socket["token_endpoint"]) == ("http://agent", "http://agent/token")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
+def with_page(request: pytest.FixtureRequest, world: World) -> Iterator[Hub]:
+    """One where people consent on a page."""
+    store = {"store": request.getfixturevalue("postgres").new_database()} if request.param == "postgresql" else {}
+    with running_hub.running(world, upstream={"consent": "page"}, hub=store) as made:
+        yield made
+
+
+def test_what_no_grant_can_be_called_is_not_looked_for(with_page: Hub) -> None:
+    """PostgreSQL takes no NUL: that was the identity provider's fault, and a line of the log for each request."""
+    hub, alice = with_page, with_page.world.token("alice")
+    for name in ("a\0b", "\0", "a/b", "a b", "x" * 129, "\u00e9", "a\nb", "a.b"):
+        said = [
+            hub.revoke(alice, id=name),
+            hub.revoke(alice, execution=name),
+            hub.deposit(alice, f"p:d:{name}", scope=f"all {name}"),
+            hub.get(f"/grants/{quote(name)}", alice),
+        ]
+        assert {reply.status for reply in said} <= {400, 404}, [(reply.status, reply.body) for reply in said]
+        before = hub.log.read_text()
+        for path in (f"/consent/callback?{urlencode({'state': name, 'code': 'x'})}", f"/consent/{quote(name)}"):
+            for _ in range(3):
+                reply = hub.get(path)
+                assert (reply.status, title(reply)) == (404, "Nothing to allow here")
+        assert hub.log.read_text() == before
+
+
+@pytest.mark.peer
+def test_a_stranger_does_not_fill_the_log_while_the_database_is_away(world: World, postgres: Postgres) -> None:
+    store = {"store": postgres.new_database()}
+    with running_hub.running(world, upstream={"consent": "page"}, hub=store) as hub:
+        postgres.stop()
+        try:
+            for number in range(10):
+                for path in (f"/consent/callback?state=made-up-{number}.x&code=x", f"/consent/made-up-{number}"):
+                    assert hub.get(path).status == 503
+        finally:
+            postgres.start()
+        assert "a consent" not in hub.log.read_text()
+        wait_for(lambda: hub.get("/consent/made-up").status == 404)
+
+
+# What a node's agent does with what it answers
+
+GONE = {"error": "unauthorized_client", "error_description": "your person must consent"}
+
+
+@pytest.mark.parametrize(
+    "answer", [json_answer(429, {}), json_answer(503, {}), json_answer(500, {}), json_answer(400, {}), None]
+)
+def test_a_pods_own_token_stands_in_where_the_hub_says_nothing_of_the_grant(answer: Answer | None) -> None:
+    """It goes on until its own end, and no longer than until the hub says that there is no grant any more."""
+    now, answers = [time.time()], [answer]
+    token = {"access_token": "t0ken", "token_type": "Bearer", "expires_in": 300, "issued_token_type": ACCESS_TOKEN}
+    given = json_answer(200, token)
+    hub = LoopbackServer("hub", lambda _: answers[0])
+    hub.start()
+    forward = Forward({"hub": HubSpec(url=hub.url)}, now=lambda: now[0])
+    rule = Rule.model_validate({"name": "all", "who": {"namespace": "*"}, "give": {"upstream": "hub"}})
+
+    async def ask(uid: str = "a") -> str:
+        workload = Workload(Peer(0, 0, 0), Pod("p-d", "default", "pod", uid))
+        found = await forward.token(workload, Asked(), rule, Secret("a-pods-own"))
+        assert isinstance(found, Delegated)
+        return found.credential.token.reveal()
+
+    async def story() -> None:
+        with pytest.raises(ProviderUnavailable):
+            await ask()
+        answers[0] = given
+        assert await ask() == "t0ken"
+        answers[0] = answer
+        assert await ask() == "t0ken"
+        with pytest.raises(ProviderUnavailable):
+            await ask("another pod")
+        now[0] += 301
+        with pytest.raises(ProviderUnavailable):
+            await ask()
+        now[0] -= 301
+        answers[0] = json_answer(400, GONE)
+        with pytest.raises(Refusal):
+            await ask()
+        answers[0] = answer
+        with pytest.raises(ProviderUnavailable):
+            await ask()
+
+    try:
+        asyncio.run(story())
+    finally:
+        forward.close()
+        hub.stop()
