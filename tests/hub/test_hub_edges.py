@@ -243,6 +243,28 @@ def test_a_database_on_this_machine_needs_no_tls_and_another_is_taken_with_it(
     assert address.address(HERE + where).is_postgresql
 
 
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        ("db.example.com/hub?sslmode=verify-full", ""),
+        ("localhost/hub", ""),
+        ("db.example.com/hub?sslmode=verify-ca", "verify-ca does not check whose certificate it is"),
+        ("db.example.com/hub?sslmode=require", "require does not check the server's certificate"),
+    ],
+)
+def test_operators_are_told_what_their_way_to_the_database_does_not_check(
+    tmp_path: Path, where: str, what: str, libpq: pytest.MonkeyPatch
+) -> None:
+    assert what in address.address(HERE + where).weakness
+    file = tmp_path / "agent.yaml"
+    file.write_text(yaml.safe_dump(content(hub={"store": HERE + where})))
+    done = authagent("policy", "check", str(file))
+    assert done.returncode == 0
+    assert (f"note: the store: sslmode={what}" if what else "") in done.stderr
+    assert ("note: the store" in done.stderr) is bool(what)
+    assert "s3cret" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("command", [("serve", "--check", "--config"), ("policy", "check")])
 @pytest.mark.parametrize("in_a_file", [False, True])
 def test_the_commands_for_operators_say_it(tmp_path: Path, command: tuple[str, ...], in_a_file: bool) -> None:

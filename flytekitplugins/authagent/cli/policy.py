@@ -39,11 +39,13 @@ def run(arguments: list[str]) -> int:
 
 def _check(path: Path) -> int:
     file = daemon.load(path)
-    store.check(file)
+    weakness = store.check(file)
     for number, rule in enumerate(file.rules, 1):
         sys.stdout.write(f"{number}. {printable(rule.name)}: {_who(rule)}{_narrowed(rule)}: {_gives(rule, file)}\n")
     for note in _notes(file):
         sys.stderr.write(f"note: {printable(note)}\n")
+    if weakness:
+        sys.stderr.write(f"note: the store: {printable(weakness)}\n")
     return 0
 
 

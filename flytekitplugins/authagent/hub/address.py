@@ -40,6 +40,14 @@ class Address:
         """What no message may hold."""
         return str(self.url.password) if self.url.password else None
 
+    @property
+    def weakness(self) -> str:
+        """What somebody on the way to the database could still do; empty where nothing is known."""
+        if not self.is_postgresql or _is_here(self.url, os.environ) or self.url.query["sslmode"] == "verify-full":
+            return ""
+        what = "whose certificate it is" if self.url.query["sslmode"] == "verify-ca" else "the server's certificate"
+        return f"sslmode={self.url.query['sslmode']} does not check {what}: whoever stands between can be the database"
+
     def __str__(self) -> str:
         if not self.is_postgresql:
             return f"sqlite:///{self.path}" if self.path else "memory"
