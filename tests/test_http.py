@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.server
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from certificates import Issued, issue
@@ -71,10 +73,10 @@ def test_an_answer_without_end_is_bounded() -> None:
 
 
 class DrippingServer:
-    """Sends `head` at once, and `body` byte by byte."""
+    """Sends `head` at once, and `body` byte by byte; over TLS where it has a context for it."""
 
-    def __init__(self, head: bytes, body: bytes, *, pause: float) -> None:
-        self._head, self._body, self._pause = head, body, pause
+    def __init__(self, head: bytes, body: bytes, *, pause: float, tls: ssl.SSLContext | None = None) -> None:
+        self._head, self._body, self._pause, self._tls = head, body, pause, tls
         self._listening = socket.create_server(("127.0.0.1", 0))
 
     def __enter__(self) -> str:
@@ -86,6 +88,8 @@ class DrippingServer:
 
     def _serve(self) -> None:
         connection = self._listening.accept()[0]
+        if self._tls:
+            connection = self._tls.wrap_socket(connection, server_side=True)
         with connection, contextlib.suppress(OSError):
             connection.recv(65536)
             connection.sendall(self._head)
@@ -111,6 +115,69 @@ def test_an_answer_that_drips_has_the_same_deadline() -> None:
     with DrippingServer(head, b"x" * 60, pause=0.2) as url, pytest.raises(ProviderUnavailable, match="took too long"):
         Door(timeout=1.0).send(Request(url))
     assert time.monotonic() - started < 4
+
+
+HEADERS = b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(9)) + b"\r\n"
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_headers_that_drip_have_the_same_deadline(tmp_path: Path, secure: bool) -> None:
+    """Each byte comes well within what one read may take, and all of them would take fifteen seconds."""
+    issued = issue(tmp_path, "localhost")
+    dripping = DrippingServer(b"", HEADERS, pause=0.15, tls=issued.server_context() if secure else None)
+    with dripping as plain, pytest.raises(ProviderUnavailable, match=r"did not answer in 1 s"):
+        url = plain.replace("http://127.0.0.1", "https://localhost") if secure else plain
+        started = time.monotonic()
+        Door(timeout=1.0, ca_file=issued.authority).send(Request(url))
+    assert time.monotonic() - started < 2.5
+
+
+def test_a_proxy_that_drips_has_the_same_deadline() -> None:
+    started = time.monotonic()
+    with DrippingServer(b"", HEADERS, pause=0.15) as proxy, pytest.raises(ProviderUnavailable):
+        Door(timeout=1.0, proxy=proxy).send(Request("https://idp.example.com/token"))
+    assert time.monotonic() - started < 2.5
+
+
+def test_a_handshake_that_does_not_begin_has_the_same_deadline() -> None:
+    started = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
+        with pytest.raises(ProviderUnavailable, match=r"did not answer in 0\.5 s"):
+            Door(timeout=0.5).send(Request(url))
+    assert time.monotonic() - started < 2
+
+
+def test_the_addresses_of_a_name_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first does not accept: its backlog is full. The second is asked all the same, and within the time."""
+    with (
+        socket.socket() as full,
+        socket.socket() as filling,
+        serving(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as server,
+    ):
+        full.bind(("127.0.0.2", urlsplit(server.url).port or 0))
+        full.listen(0)
+        filling.connect(full.getsockname())
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, urlsplit(server.url).port))
+            for host in ("127.0.0.2", "127.0.0.2", "127.0.0.1")
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: found)
+        started = time.monotonic()
+        assert Door(timeout=3.0).send(Request(server.url)).status == 200
+        assert time.monotonic() - started < 3
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: found[:2] * 3)
+        started = time.monotonic()
+        with pytest.raises(ProviderUnavailable, match=r"did not answer in 1 s"):
+            Door(timeout=1.0).send(Request(server.url))
+        assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n"])
+def test_a_port_without_tls_is_called_that(answer: bytes) -> None:
+    with serving(answer) as server, pytest.raises(ProviderError, match="does not speak TLS") as caught:
+        Door(timeout=5).send(Request(server.url.replace("http:", "https:")))
+    assert "certificate" not in str(caught.value)
 
 
 def test_who_says_nothing_is_given_up() -> None:

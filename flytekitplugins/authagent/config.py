@@ -111,8 +111,7 @@ class Settings:
 
     def may_send_plaintext(self, to: endpoint.Endpoint) -> bool:
         """Whether a token may go to `to` unencrypted: it stays on this machine, or the operator named it."""
-        named = any(to.host == p.host and p.port in (None, to.port) for p in self.plaintext)
-        return to.loopback or named
+        return endpoint.may_be_plaintext(to, self.plaintext)
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -125,7 +124,6 @@ def load(environ: Mapping[str, str]) -> Settings:
     token_file = environ.get("AUTHAGENT_TOKEN_FILE")
     pod_token = environ.get("AUTHAGENT_POD_TOKEN") or wire.POD_TOKEN
     pinned = environ.get("AUTHAGENT_PROVIDER")
-    plaintext = environ.get("AUTHAGENT_ALLOW_PLAINTEXT", "").split(",")
     return Settings(
         bindings=file.bindings,
         source=source,
@@ -135,7 +133,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         token_file=_path(token_file, "AUTHAGENT_TOKEN_FILE") if token_file else None,
         pod_token=_path(pod_token, "AUTHAGENT_POD_TOKEN"),
         in_pod=environment.in_pod(environ),
-        plaintext=tuple(endpoint.parse(host) for host in plaintext if host.strip()),
+        plaintext=endpoint.allowed_plaintext(environ),
         hub=_hub(environ, file.hub),
     )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flytekitplugins.authagent import program, rejection, trust
+from flytekitplugins.authagent import endpoint, program, rejection, trust
 from flytekitplugins.authagent.credential import Secret, token
 from flytekitplugins.authagent.endpoint import Endpoint
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable, Rejected
@@ -58,8 +58,7 @@ class FlyteServer:
         Raises `ConfigError`.
         """
         to = self.endpoint
-        named = any(to.host == other.host and other.port in (None, to.port) for other in self.plaintext)
-        if self.insecure and not to.loopback and not named:
+        if self.insecure and not endpoint.may_be_plaintext(to, self.plaintext):
             raise ConfigError(
                 f"Flyte at {to.target} would be asked in plaintext where secrets are to be sent",
                 hint=f"use TLS (insecure: false), set issuer, or set AUTHAGENT_ALLOW_PLAINTEXT={to.host}",

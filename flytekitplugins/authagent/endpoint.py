@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from flytekitplugins.authagent.errors import ConfigError
@@ -60,6 +61,17 @@ def parse(text: str) -> Endpoint:
         shown = "an address with credentials in it" if "@" in text else repr(text)
         raise ConfigError(f"{shown} is not a Flyte endpoint", hint="write host:port or dns:///host")
     return Endpoint(target=rest, host=host.lower(), port=port, insecure=insecure)
+
+
+def allowed_plaintext(environ: Mapping[str, str]) -> tuple[Endpoint, ...]:
+    """What `AUTHAGENT_ALLOW_PLAINTEXT` names. Raises `ConfigError`."""
+    named = environ.get("AUTHAGENT_ALLOW_PLAINTEXT", "").split(",")
+    return tuple(parse(host) for host in named if host.strip())
+
+
+def may_be_plaintext(to: Endpoint, allowed: Iterable[Endpoint]) -> bool:
+    """Whether a token may go to `to` unencrypted: it stays on this machine, or the operator named it in `allowed`."""
+    return to.loopback or any(to.host == other.host and other.port in (None, to.port) for other in allowed)
 
 
 def _split(text: str) -> tuple[str, int | None]:

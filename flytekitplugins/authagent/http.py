@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from flytekitplugins.authagent import endpoint
 from flytekitplugins.authagent.credential import Secret
-from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.oauth.message import Request, Response
 
 MAX_BODY = 1 << 20
@@ -21,15 +22,19 @@ MAX_BODY = 1 << 20
 if TYPE_CHECKING:
     import requests
 
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+"""What OpenSSL calls an answer that is no TLS: text, such as that of a plain HTTP server."""
+
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 @dataclass(frozen=True)
 class Door:
     """
-    How to reach identity providers: `timeout` in seconds for a whole exchange, `ca_file` to trust instead of
-    the usual roots, `verify` to trust anybody. Proxies are `proxy`, or come from the environment, as everywhere;
-    `~/.netrc` is never read. `proxy_authorization` gives what a proxy before the provider wants to see.
+    How to reach identity providers: `timeout` in seconds for a whole exchange, from connecting to the last byte (the
+    resolver of names alone has a time of its own), `ca_file` to trust instead of the usual roots, `verify` to trust
+    anybody. Proxies are `proxy`, or come from the environment, as everywhere; `~/.netrc` is never read.
+    `proxy_authorization` gives what a proxy before the provider wants to see.
     """
 
     timeout: float = 10.0
@@ -52,9 +57,14 @@ class Door:
         import requests.utils
         import urllib3
 
+        from flytekitplugins.authagent.deadline import DeadlineAdapter
+
         where = _origin(request.url)
+        deadline = time.monotonic() + self.timeout
         with requests.Session() as session:
             session.trust_env = False  # or ~/.netrc would replace our Authorization header
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, DeadlineAdapter(deadline))
             try:
                 answer = session.request(
                     "POST" if request.form else "GET",
@@ -67,12 +77,9 @@ class Door:
                     stream=True,
                     verify=self._trusted(),
                 )
-                body = _bounded(answer, request.url, deadline=time.monotonic() + self.timeout)
-            except requests.exceptions.SSLError:
-                raise ProviderError(
-                    f"{where}: its certificate is not trusted",
-                    hint="set ca_file (caCertFilePath) to the CA that issued it; a company's proxy may have its own",
-                ) from None
+                body = _bounded(answer, request.url, deadline=deadline)
+            except requests.exceptions.SSLError as failed:
+                raise _without_tls(where, failed) from None
             except requests.exceptions.ProxyError:
                 raise ProviderUnavailable(
                     f"{where} cannot be reached through the proxy",
@@ -85,7 +92,7 @@ class Door:
             except requests.exceptions.RequestException as broken:
                 raise ProviderError(f"{where}: {type(broken).__name__}") from None
             except urllib3.exceptions.ReadTimeoutError:
-                raise ProviderUnavailable(f"{where} did not answer in {self.timeout:g} s") from None
+                raise ProviderUnavailable(f"{where} took too long to answer") from None
             except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
                 raise ProviderUnavailable(f"{where} broke its answer off") from None
         headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -125,6 +132,23 @@ def check_url(url: str) -> None:
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _without_tls(where: str, failed: BaseException) -> AuthAgentError:
+    """What it means that TLS failed: OpenSSL's own words stand somewhere inside of what requests makes of them."""
+    found: object = failed
+    while isinstance(found, BaseException) and not isinstance(found, ssl.SSLError):
+        found = getattr(found, "reason", None) or next((a for a in found.args if isinstance(a, BaseException)), None)
+    if not isinstance(found, ssl.SSLError) or isinstance(found, ssl.SSLCertVerificationError):
+        return ProviderError(
+            f"{where}: its certificate is not trusted",
+            hint="set ca_file (caCertFilePath) to the CA that issued it; a company's proxy may have its own",
+        )
+    if isinstance(found, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return ProviderUnavailable(f"{where} broke the TLS handshake off", hint="does it speak TLS at that port?")
+    if found.reason in _NO_TLS:
+        return ProviderError(f"{where} does not speak TLS", hint="check the port, and whether the URL is an http one")
+    return ProviderError(f"{where}: TLS failed ({found.reason or 'no reason is known'})")
 
 
 def _ca_from_environment() -> str | bool:

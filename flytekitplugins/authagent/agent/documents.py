@@ -18,12 +18,18 @@ from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.credential import Secret
 
 
-def metadata(file: AgentFile) -> Answer:
-    """What may be asked, and how (RFC 8414). Clients send no parameter that is not listed here."""
+def metadata(file: AgentFile, peer: Peer) -> Answer:
+    """
+    What may be asked, and how (RFC 8414). Clients send no parameter that is not listed here.
+
+    Whoever comes over the network is told the hub's own address, or they would look for the endpoint elsewhere, and
+    show it what attests them.
+    """
+    base = file.hub.url if file.hub and peer.address else "http://agent"
     return document(
         {
-            "issuer": "http://agent",
-            "token_endpoint": "http://agent/token",
+            "issuer": base,
+            "token_endpoint": f"{base}/token",
             "grant_types_supported": [wire.CLIENT_CREDENTIALS] + [wire.TOKEN_EXCHANGE] * file.exchanges,
             "token_endpoint_auth_methods_supported": ["none"],
             "response_types_supported": [],

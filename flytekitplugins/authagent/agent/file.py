@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import grp
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from flytekitplugins.authagent import endpoint
 from flytekitplugins.authagent.agent.hub_settings import HubSettings, Listen, TlsFiles
 from flytekitplugins.authagent.agent.kubernetes_settings import KubernetesSettings
 from flytekitplugins.authagent.agent.rule import Rule, Tokens
 from flytekitplugins.authagent.agent.upstream import Delegating, GrantSpec, HubSpec, Kinds, Upstream, is_for_callers
+from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.specs import AbsolutePath, EndpointText, Header, Name, Section
 
 
@@ -42,12 +46,41 @@ def _address(text: str) -> str:
     return text
 
 
+_TOKEN_PATH = "/oauth2/token"  # noqa: S105 - where flyteadmin's own server gives tokens
+
+
 class Flyte(Section):
     """Told to clients that do not know which Flyte, and checked by those that do."""
 
     endpoint: EndpointText
     insecure: bool = False
     authorization_metadata_key: Header | None = None
+
+    def in_plain_sight(self, environ: Mapping[str, str]) -> str:
+        """Why no token may be sent there: anybody on the way could read it. Empty where it may."""
+        to = endpoint.parse(self.endpoint)
+        if not self.insecure or endpoint.may_be_plaintext(to, endpoint.allowed_plaintext(environ)):
+            return ""
+        return (
+            f"flyte: the hub's own token would be sent to {to.target} in plaintext, where anybody on the way can read "
+            f"it; use TLS (insecure: false), or set AUTHAGENT_ALLOW_PLAINTEXT={to.host}"
+        )
+
+    def issues(self, url: str | None) -> bool:
+        """
+        Whether `url`, an issuer or a token endpoint, is flyteadmin's own: of the same host and port.
+
+        An issuer below a path of that host is somebody else's, behind one entrance: flyteadmin's own has none.
+        """
+        parts = urlsplit(url or "")
+        if not parts.hostname or parts.path.rstrip("/") not in ("", _TOKEN_PATH):
+            return False
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        try:
+            there = endpoint.parse(f"{host}:{parts.port or (80 if parts.scheme == 'http' else 443)}")
+        except (ValueError, ConfigError):  # it is no URL, which whoever uses it will say
+            return False
+        return there.same_as(endpoint.parse(self.endpoint))
 
 
 class AuditFile(Section):
@@ -124,22 +157,47 @@ class AgentFile(Section):
             if kept:
                 yield f"the upstream {kept[0]!r} is of the kind grant, which only a hub has; see hub:"
             return
-        if not self.listen:
-            yield "hub: needs listen:, where people reach it"
         if len(kept) != 1:
             yield "a hub needs one upstream of the kind grant, and has one only"
+        yield from self._around_the_hub(self.hub)
+        yield from self._two_issuers(self.hub)
+        yield from self._from_flyte(self.hub)
+
+    def _around_the_hub(self, hub: HubSettings) -> Iterator[str]:
+        """What a hub needs beside its own settings."""
+        if not self.listen:
+            yield "hub: needs listen:, where people reach it"
         if self.attestor != "kubernetes":
             yield "a hub needs attestor: kubernetes; the kernel cannot attest which execution a process belongs to"
         if not self.flyte:
             yield "a hub needs flyte:, whose executions it follows"
-        asks = self.upstreams.get(self.hub.ask_flyte_as)
+        elif problem := self.flyte.in_plain_sight(os.environ):
+            yield problem
+        asks = self.upstreams.get(hub.ask_flyte_as)
         if asks is None or isinstance(asks, Delegating) or is_for_callers(asks):
-            yield f"ask_flyte_as: {self.hub.ask_flyte_as!r} is no upstream with tokens of its own"
+            yield f"ask_flyte_as: {hub.ask_flyte_as!r} is no upstream with tokens of its own"
+
+    def _two_issuers(self, hub: HubSettings) -> Iterator[str]:
+        """Where people, and what they consent to, do not belong together, or not apart."""
         given = self.grants
-        if given and given.issuer and given.issuer != self.hub.people.issuer:
+        if given and given.issuer and given.issuer != hub.people.issuer:
             yield "people: and the upstream of kind grant have different issuers; a `sub` means nothing at another's"
-        if given and given.audience == self.hub.people.audience:
+        if given and given.audience == hub.people.audience:
             yield "people: audience: is the one of the tokens that tasks get, so a task could pass for a person"
+
+    def _from_flyte(self, hub: HubSettings) -> Iterator[str]:
+        """Where people, or what they consent to, would be flyteadmin's own authorization server's."""
+        given = self.grants
+        asked: list[tuple[str, str | None]] = [("people:", hub.people.issuer)]
+        if given:
+            asked += [("the upstream of kind grant:", url) for url in (given.issuer, given.token_endpoint)]
+        for whose, url in asked:
+            if self.flyte and self.flyte.issues(url):
+                yield (
+                    f"{whose} its issuer is the Flyte of flyte:, and flyteadmin's own server cannot exchange tokens, "
+                    "knows no other audience and cannot revoke; use an external identity provider"
+                )
+                return
 
     def _problems(self) -> Iterator[str]:
         for rule in self.rules:

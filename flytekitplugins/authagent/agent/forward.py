@@ -55,8 +55,9 @@ class _Key(NamedTuple):
 
 class Forward:
     """
-    See `Delegation`. A hub is asked each time, so that a grant which has ended ends here too; only one that cannot be
-    asked at all is stood in for, by the token that the same pod was given before, while that is valid.
+    See `Delegation`. A hub is asked each time, so that a grant which has ended ends here too. Where it says nothing of
+    the grant (it cannot be reached, is too slow, answers 429, 5xx or an error that is none of a hub's), the token that
+    the same pod was given before for the same question stands in, while that is valid.
     """
 
     def __init__(self, upstreams: Mapping[str, Kinds], now: Callable[[], float] = time.time) -> None:

@@ -176,7 +176,7 @@ class Server:
             return documents.identity(self._settled.file, self._settled.attestor, peer, request, self._delegation)
         if request.path == b"/metrics":
             return self._metrics() if peer.uid in (0, self._uid) else plain(403, "not for you")
-        return documents.metadata(self._settled.file)
+        return documents.metadata(self._settled.file, peer)
 
     def _metrics(self) -> Answer:
         text = self.metrics.text(self._settled.attestor, ready=not self._unable())

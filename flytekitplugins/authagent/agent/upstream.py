@@ -30,6 +30,14 @@ class ExchangeSpec(TokenExchangeSpec):
     subject_token_file: AbsolutePath | None = None  # type: ignore[assignment] # wider than for one who asks for himself
 
 
+LONGEST_TIMEOUT = 20.0
+"""
+Seconds that a provider may take for one request of the hub's, during which a row of the database is locked. PostgreSQL
+ends a lock on which nothing happens for `hub.database.LOCK_SECONDS`, and another replica would spend the same refresh
+token.
+"""
+
+
 class GrantSpec(ClientSpec):
     """
     `kind: grant`, what people have consented to. Only a hub has one, and one only; `client_id` is the hub's own client.
@@ -53,6 +61,11 @@ class GrantSpec(ClientSpec):
     def _what_the_way_needs(self) -> GrantSpec:
         if not self.client_id:
             raise ValueError("needs the client_id of the hub's own client")
+        if self.timeout > LONGEST_TIMEOUT:
+            raise ValueError(
+                f"timeout: {self.timeout:g} s is too long, {LONGEST_TIMEOUT:g} s is the most: "
+                "the lock that keeps two replicas from spending one refresh token does not last longer"
+            )
         signs = self.consent == "on_behalf_of"
         if signs and not (self.assertion_key_file and self.assertion_issuer):
             raise ValueError("consent: on_behalf_of needs assertion_key_file and assertion_issuer")

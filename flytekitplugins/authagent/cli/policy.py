@@ -17,6 +17,7 @@ from flytekitplugins.authagent.agent.refusal import Refusal
 from flytekitplugins.authagent.agent.rule import IDENTITY_KINDS, Narrow, Rule, Tokens
 from flytekitplugins.authagent.agent.upstream import GrantSpec
 from flytekitplugins.authagent.agent.workload import Pod, Workload
+from flytekitplugins.authagent.cli import store
 from flytekitplugins.authagent.cli.shown import printable
 from flytekitplugins.authagent.errors import ConfigError, Denied
 
@@ -38,10 +39,13 @@ def run(arguments: list[str]) -> int:
 
 def _check(path: Path) -> int:
     file = daemon.load(path)
+    weakness = store.check(file)
     for number, rule in enumerate(file.rules, 1):
         sys.stdout.write(f"{number}. {printable(rule.name)}: {_who(rule)}{_narrowed(rule)}: {_gives(rule, file)}\n")
     for note in _notes(file):
         sys.stderr.write(f"note: {printable(note)}\n")
+    if weakness:
+        sys.stderr.write(f"note: the store: {printable(weakness)}\n")
     return 0
 
 

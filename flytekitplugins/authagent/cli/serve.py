@@ -10,6 +10,7 @@ from flytekitplugins.authagent.agent import daemon, log
 from flytekitplugins.authagent.agent.audit import Audit
 from flytekitplugins.authagent.agent.file import AgentFile
 from flytekitplugins.authagent.agent.mint import Mint
+from flytekitplugins.authagent.cli import store
 from flytekitplugins.authagent.errors import ConfigError
 
 
@@ -18,6 +19,7 @@ def run(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.check:
         file = daemon.load(options.config, options.socket)
+        store.check(file)
         places = [f"{name} {place}" for name in ("socket", "listen") if (place := getattr(file, name))]
         if file.hub and file.grants:
             people = file.hub.people

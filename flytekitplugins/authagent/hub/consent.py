@@ -80,9 +80,15 @@ class Consent:
         A refresh token of our own for the token that `subject` showed; or one that nobody may use, and why.
 
         Raises `Denied`, `ProviderUnavailable`, `ProviderError` as the identity provider answers, and `ProviderError`
-        for an answer without a refresh token.
+        for an answer without a refresh token, and for a provider that says that it does not exchange.
         """
-        endpoint, authentication = self.client.metadata.need("token_endpoint"), self.client.authentication()
+        metadata = self.client.metadata
+        if metadata.grant_types_supported and token_exchange.GRANT not in metadata.grant_types_supported:
+            raise ProviderError(
+                "the identity provider says that it exchanges no tokens (grant_types_supported in its metadata)",
+                hint="allow token exchange there, or use consent: page",
+            )
+        endpoint, authentication = metadata.need("token_endpoint"), self.client.authentication()
         grant = [
             ("grant_type", token_exchange.GRANT),
             ("subject_token", shown.reveal()),
@@ -93,7 +99,7 @@ class Consent:
         target = Target(scopes or self.spec.scopes, self.spec.audience, self.spec.resource)
         sent = token_request(endpoint, authentication, grant, target)
         response = self.client.send(sent)
-        granted = self._granted(_with_refresh_token(response), sent, ())
+        granted = self._granted(_with_refresh_token(response), sent)
         if granted.refresh_token is None:
             raise ProviderError(
                 f"{response.url} exchanged the token, and gave no refresh token for it",
@@ -120,7 +126,7 @@ class Consent:
         """What the person's code brings. Raises as `exchange`."""
         endpoint, authentication = self.client.metadata.need("token_endpoint"), self.client.authentication()
         sent = authorization_code.request(endpoint, authentication, code, started)
-        return self._granted(self.client.send(sent), sent, ())
+        return self._granted(self.client.send(sent), sent)
 
     def tokens_of(self, granted: Granted, subject: str, scopes: tuple[str, ...]) -> Minted:
         """
@@ -135,8 +141,12 @@ class Consent:
                 "the identity provider gave the hub no refresh token",
                 hint="allow the scope offline_access, and refresh tokens, to the hub's client",
             )
-        _, refused = self._minted(granted, subject, scopes or self.spec.scopes)
-        return Minted(Tokens(granted.refresh_token, granted.refresh_expires_at), refused)
+        tokens = Tokens(granted.refresh_token, granted.refresh_expires_at)
+        try:
+            _check_consented(granted, subject, scopes or self.spec.scopes)
+        except AuthAgentError as refused:
+            return Minted(tokens, refused)
+        return Minted(tokens)
 
     # Using it
 
@@ -158,7 +168,7 @@ class Consent:
             sent = refresh.request(endpoint, self.client.authentication(), refresh_token, target)
             response = self.client.send(sent)
             _check_lost(response)
-        return self._minted(self._granted(response, sent, ()), grant.subject, scopes)
+        return self._minted(self._granted(response, sent), grant.subject, scopes)
 
     def revoke(self, refresh_token: Secret) -> bool:
         """
@@ -221,23 +231,33 @@ class Consent:
             raise ConfigError(f"{name} is not set")
         return read_secret(path, name, in_pod=self.client.in_pod)
 
-    def _granted(self, response: Response, sent: Request, scopes: tuple[str, ...]) -> Granted:
-        granted = token_response.granted(response, sent, now=self.client.clock(), provider="grant")
-        if scopes:
-            _check_scopes(granted.credential, scopes)
-        return granted
+    def _granted(self, response: Response, sent: Request) -> Granted:
+        return token_response.granted(response, sent, now=self.client.clock(), provider="grant")
 
     def _minted(self, granted: Granted, subject: str, scopes: tuple[str, ...]) -> Minted:
         """What was given, if it is what `subject` consented to; what was shown for it is spent all the same."""
         credential = granted.credential
         tokens = Tokens(granted.refresh_token, granted.refresh_expires_at)
         try:
-            _check_scopes(credential, scopes)
-            check_speaks_for(granted, subject)
+            _check_consented(granted, subject, scopes)
+            self._check_audience(credential)
         except AuthAgentError as refused:
             return Minted(tokens, refused)
         access = Access(credential.token, credential.expires_at, tuple(sorted(scopes)), self.client.clock())
         return Minted(replace(tokens, accesses=(access,)))
+
+    def _check_audience(self, credential: Credential) -> None:
+        """
+        Refuse a token that says whom it is for, and is not for the one that the upstream names.
+
+        Others may stand beside it: providers put their own there, such as Keycloak's `account`.
+        """
+        wanted, found = {self.spec.audience, self.spec.resource} - {None}, claims(credential.token).get("aud")
+        if wanted and found is not None and not wanted.intersection(_texts(found)):
+            raise ProviderError(
+                f"the identity provider gave a token that is not for {' or '.join(sorted(filter(None, wanted)))}",
+                hint="let the hub's client have tokens for that audience; at some providers a mapper puts it there",
+            )
 
 
 class OtherPerson(Denied):
@@ -267,14 +287,32 @@ def check_speaks_for(granted: Granted, subject: str) -> None:
         )
 
 
+def _check_consented(granted: Granted, subject: str, scopes: tuple[str, ...]) -> None:
+    """Refuse what is not what `subject` consented to. Raises `ProviderError`, `OtherPerson`."""
+    _check_scopes(granted.credential, scopes)
+    check_speaks_for(granted, subject)
+
+
 def _check_scopes(credential: Credential, wanted: tuple[str, ...]) -> None:
-    """A server may narrow the scopes. One that widens them gives more than anybody consented to."""
-    wider = set(credential.scopes) - set(wanted) - ABOUT_PEOPLE
+    """
+    A server may narrow the scopes. One that widens them gives more than anybody consented to, whether it says so in
+    its answer (RFC 6749 section 5.1) or in the token only (RFC 9068 section 2.2.3; `scp` where Flyte reads them).
+    """
+    said = claims(credential.token)
+    in_token = {scope for name in ("scp", "scope") for text in _texts(said.get(name)) for scope in text.split()}
+    # Entra ID is asked for api://APPLICATION/SCOPE, and calls it SCOPE in the token, which is for that application.
+    short = {scope.rpartition("/")[2] for scope in wanted}
+    wider = (set(credential.scopes) | (in_token - short)) - set(wanted) - ABOUT_PEOPLE
     if wanted and wider:
         raise ProviderError(
             f"the identity provider gave more scopes than were asked for: {', '.join(sorted(wider)[:8])}",
             hint="let the hub's client have no other scopes, or name them in the upstream",
         )
+
+
+def _texts(claim: object) -> list[str]:
+    """A claim that is one text or several."""
+    return [text for text in (claim if isinstance(claim, list) else [claim]) if isinstance(text, str)]
 
 
 def _check_lost(response: Response) -> None:

@@ -29,11 +29,17 @@ ATTEMPTS = 5
 OLDEST_SQLITE = (3, 35, 0)
 """The first with RETURNING."""
 
+LOCK_SECONDS = 60.0
+"""
+Seconds after which PostgreSQL takes a lock back on which nothing happens: more than a provider may take to answer
+(`agent.upstream.LONGEST_TIMEOUT`), its name being resolved beside.
+"""
+
 # By the server itself, so that a replica that hangs, or whose machine is gone, gives its locks back.
 _SESSION = {
     "statement_timeout": "20s",
     "lock_timeout": f"{WAIT:.0f}s",
-    "idle_in_transaction_session_timeout": "60s",
+    "idle_in_transaction_session_timeout": f"{LOCK_SECONDS:.0f}s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",

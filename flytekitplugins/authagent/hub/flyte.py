@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from flytekitplugins.authagent import discovery, endpoint
 from flytekitplugins.authagent.agent.file import Flyte
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.discovery import FlyteServer
-from flytekitplugins.authagent.errors import AuthAgentError, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.source import Source
 
 TIMEOUT = 5.0
@@ -39,9 +40,15 @@ class Seen:
 
 
 class Executions:
-    """Looks at executions, with tokens of `source`, over one connection. Safe to use from any thread."""
+    """
+    Looks at executions, with tokens of `source`, over one connection. Safe to use from any thread.
+
+    Raises `ConfigError` for a Flyte that those tokens would be sent to where anybody on the way can read them.
+    """
 
     def __init__(self, flyte: Flyte, source: Callable[[], Source]) -> None:
+        if problem := flyte.in_plain_sight(os.environ):
+            raise ConfigError(problem)
         parsed = endpoint.parse(flyte.endpoint)
         self._server = FlyteServer(parsed, insecure=flyte.insecure, timeout=TIMEOUT)
         self._header = flyte.authorization_metadata_key

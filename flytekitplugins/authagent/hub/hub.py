@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-from flytekitplugins.authagent import trust
 from flytekitplugins.authagent.agent.asked import Asked
 from flytekitplugins.authagent.agent.audit import Audit
 from flytekitplugins.authagent.agent.connection import Connection
@@ -22,7 +21,7 @@ from flytekitplugins.authagent.agent.mint import Mint
 from flytekitplugins.authagent.agent.rule import Give, Rule, Who
 from flytekitplugins.authagent.agent.server import Server
 from flytekitplugins.authagent.errors import AuthAgentError, ConfigError
-from flytekitplugins.authagent.hub import listener
+from flytekitplugins.authagent.hub import address, listener
 from flytekitplugins.authagent.hub.browsers import Browsers
 from flytekitplugins.authagent.hub.consent import Consent
 from flytekitplugins.authagent.hub.custody import Custody
@@ -51,8 +50,6 @@ REVOCATION_THREADS = 4
 POOL = 2 * PROVIDER_THREADS
 """Connections to the database at most. Half of them are for those who keep one while the provider is asked."""
 
-MAX_STORE_FILE = 4096
-
 
 class Made(NamedTuple):
     """What a configuration makes anew."""
@@ -78,7 +75,7 @@ class Hub:
         self._authentication = ThreadPoolExecutor(AUTHENTICATION_THREADS, "hub-authentication")
         self._looking = ThreadPoolExecutor(LOOK_THREADS, "hub-looking")
         self._revoking = ThreadPoolExecutor(REVOCATION_THREADS, "hub-revoking")
-        self._store = Store(_store_url(settings), made.seal, now=now, pool=POOL)
+        self._store = Store(address.written(settings), made.seal, now=now, pool=POOL)
         self._store.start()
         self._people, self._certificate = made.people, made.certificate
         assert file.flyte is not None  # noqa: S101 - checked with the file
@@ -159,7 +156,7 @@ class Hub:
     def prepare(self, file: AgentFile) -> Callable[[], None]:
         """See `agent.daemon.Hub`."""
         assert file.hub is not None  # noqa: S101 - checked before
-        if _store_url(file.hub) != _store_url(self.settings):
+        if address.written(file.hub) != address.written(self.settings):
             raise ConfigError("hub: store: cannot change while the hub runs", hint="restart it")
         if file.hub.url != self.settings.url:
             raise ConfigError("hub: url: cannot change while the hub runs", hint="restart it")
@@ -297,15 +294,3 @@ def _own_clients(file: AgentFile) -> frozenset[str]:
 
 def _browsers(settings: HubSettings, seal: Seal) -> Browsers:
     return Browsers(seal.derived(b"browsers"), secure=settings.url.startswith("https:"), origin=settings.url)
-
-
-def _store_url(settings: HubSettings) -> str:
-    if settings.store_file is None:
-        return settings.store
-    try:
-        found = trust.read(settings.store_file, secret=True, limit=MAX_STORE_FILE).decode().strip()
-    except FileNotFoundError:
-        raise ConfigError(f"hub: store_file {settings.store_file} is not there") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"hub: store_file {settings.store_file} is not text") from None
-    return found

@@ -27,6 +27,7 @@ from flytekitplugins.authagent.hub import pages
 from flytekitplugins.authagent.hub.browsers import Browsers
 from flytekitplugins.authagent.hub.consent import Consent, OtherPerson
 from flytekitplugins.authagent.hub.flyte import Executions
+from flytekitplugins.authagent.hub.records import is_grant_id
 from flytekitplugins.authagent.hub.store import Grant, Store, Tokens
 from flytekitplugins.authagent.hub.watch import facts
 from flytekitplugins.authagent.oauth import authorization_code
@@ -61,6 +62,10 @@ class Begun:
         """As it is kept."""
         known = {"state": self.state.reveal(), "verifier": self.verifier.reveal(), "browser": self.browser}
         return Secret(json.dumps(known | {"name": self.name}))
+
+
+class _NotFound(ProviderUnavailable):
+    """It could not be looked whether there is such a grant; so nobody is known yet who asks."""
 
 
 class PageFlow:
@@ -101,6 +106,9 @@ class PageFlow:
             return await asyncio.wait_for(self._answer(peer, request), SECONDS)
         except asyncio.TimeoutError:
             return self._problem(503, "Not now", "This takes too long. Go back, and try again in a minute.")
+        except _NotFound as failed:
+            logger.debug("a consent was not looked for: %s", failed)  # anybody may ask, as often as they like
+            return self._problem(503, "Not now", "The hub cannot look that up. Try again in a minute.")
         except AuthAgentError as failed:
             logger.warning("a consent was not finished: %s", failed)
             status = 503 if isinstance(failed, ProviderUnavailable) else 403
@@ -112,7 +120,7 @@ class PageFlow:
         if request.method not in (b"GET", b"POST"):
             return not_allowed(b"GET, POST")
         grant_id = request.path.removeprefix(b"/consent").removeprefix(b"/").decode("latin-1")
-        found = await self._in(partial(self._store.pending, grant_id)) if grant_id else None
+        found = await self._pending(grant_id)
         if found is None or self.consent.way != "page":
             return await self._nothing_to_ask(grant_id)
         grant, kept = found
@@ -120,8 +128,18 @@ class PageFlow:
             return await self._ask(request, grant, _name(kept))
         return await self._decided(peer, request, grant, kept)
 
+    async def _pending(self, grant_id: str) -> tuple[Grant, Secret] | None:
+        """What waits for consent under a name that anybody may have made up."""
+        return await self._found(partial(self._store.pending, grant_id)) if is_grant_id(grant_id) else None
+
+    async def _found(self, look: Callable[[], Found]) -> Found:
+        try:
+            return await self._in(look)
+        except AuthAgentError as failed:
+            raise _NotFound(str(failed)) from None
+
     async def _nothing_to_ask(self, grant_id: str) -> Answer:
-        grant = await self._in(partial(self._store.get, grant_id)) if grant_id else None
+        grant = await self._found(partial(self._store.get, grant_id)) if is_grant_id(grant_id) else None
         if grant is not None and grant.status == "active":
             return pages.done(grant.execution, expires_at=grant.expires_at, now=self._now(), secure=self._secure)
         return self._problem(
@@ -181,14 +199,14 @@ class PageFlow:
         """The identity provider sent the browser back. Nothing of the query is believed before its `state` is ours."""
         query = _fields(request.query)
         grant_id = query.get("state", "").partition(".")[0]
-        found = await self._in(partial(self._store.pending, grant_id)) if grant_id else None
+        found = await self._pending(grant_id)
         if found is None:
             return await self._nothing_to_ask(grant_id)
         grant, kept = found
         begun = _begun(kept)
-        metadata = await self._in(lambda: self.consent.client.metadata)
         if begun is None or not self._browsers.bound(request.cookie, grant.id, begun.browser):
             return self._stray()
+        metadata = await self._in(lambda: self.consent.client.metadata)
         started = Started(
             "",
             self._base + CALLBACK,

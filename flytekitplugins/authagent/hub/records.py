@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import Denied
 
+_GRANT_ID = re.compile(r"[A-Za-z0-9_\-]{1,128}")
+
 Row = Any
 """What a statement found: its columns in order. SQLAlchemy's own types for it differ from 2.0 to 2.1."""
+
+
+def is_grant_id(text: str) -> bool:
+    """Whether a grant can be called that. Nothing else is looked for: anybody may ask, and PostgreSQL takes no NUL."""
+    return _GRANT_ID.fullmatch(text) is not None
 
 
 MOST_ACCESSES = 8

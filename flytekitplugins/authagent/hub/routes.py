@@ -19,11 +19,12 @@ from flytekitplugins.authagent.agent.refusal import Refusal, busy, invalid_reque
 from flytekitplugins.authagent.agent.server import Server
 from flytekitplugins.authagent.credential import MAX_TOKEN, Secret
 from flytekitplugins.authagent.errors import AuthAgentError, ProviderUnavailable
-from flytekitplugins.authagent.hub.grants import POLL_SECONDS, Grants, deposit_of, refusal_of, told
+from flytekitplugins.authagent.hub.grants import POLL_SECONDS, Grants, deposit_of, not_found, refusal_of, told
 from flytekitplugins.authagent.hub.page_flow import PageFlow
 from flytekitplugins.authagent.hub.people import People
 from flytekitplugins.authagent.hub.person import Person
 from flytekitplugins.authagent.hub.rates import Rates
+from flytekitplugins.authagent.hub.records import is_grant_id
 from flytekitplugins.authagent.hub.store import Grant
 from flytekitplugins.authagent.hub.watch import facts
 
@@ -160,7 +161,7 @@ class Routes:
         return document({"grants": [told(grant) for grant in found]})
 
     async def _one(self, peer: Peer, request: Request, person: Person) -> Answer:
-        grant_id = request.path.removeprefix(b"/grants/").decode("latin-1")
+        grant_id = _grant_id(request.path.removeprefix(b"/grants/").decode("latin-1"))
         grant = await self._in(partial(self._grants.one, person, grant_id))
         more = {"consent_uri": self._pages.address(grant.id)} if grant.status == "pending" else {}
         return document(told(grant, **more))
@@ -169,6 +170,8 @@ class Routes:
         form = _form(request)
         if unknown := form.keys() - {"id", "execution"}:
             raise invalid_request(f"{sorted(unknown)[0][:64]!r} does not belong here")
+        if "id" in form:
+            _grant_id(form["id"])
         work = partial(self._grants.revoke, person, grant_id=form.get("id"), execution=form.get("execution"))
         grant: Grant = await self._in(work)
         if not self._written(peer, person, grant, "revoked"):
@@ -219,6 +222,13 @@ def _bearer(request: Request) -> Secret:
     return Secret(shown.strip())
 
 
+def _grant_id(text: str) -> str:
+    """`text`, if a grant can be called that; else there is no such grant. Raises `Refusal`."""
+    if not is_grant_id(text):
+        raise not_found("you have no such grant")
+    return text
+
+
 def _form(request: Request) -> Mapping[str, str]:
     """What a form says, each name once. Raises `Refusal`."""
     check_form(request)
@@ -235,4 +245,6 @@ def _form(request: Request) -> Mapping[str, str]:
     form = dict(pairs)
     if len(form) < len(pairs):
         raise invalid_request("a parameter is repeated")
+    if not all(map(str.isprintable, form.values())):
+        raise invalid_request("a parameter has a character that none has")
     return {name: value for name, value in form.items() if value}

@@ -23,6 +23,7 @@ class Metadata:
     revocation_endpoint: str | None = None
     userinfo_endpoint: str | None = None
     token_endpoint_auth_methods_supported: tuple[str, ...] = ()
+    grant_types_supported: tuple[str, ...] = ()
     authorization_response_iss_parameter_supported: bool = False
     introspection_endpoint: str | None = None
     jwks_uri: str | None = None
@@ -78,9 +79,9 @@ def from_document(document: dict[str, Any]) -> Metadata:
     """The parts of a document that are used here, those of a wrong type left out."""
     texts = [f.name for f in fields(Metadata) if f.name.endswith(_TEXTS)]
     known: dict[str, Any] = {name: value for name in texts if isinstance(value := document.get(name), str) and value}
-    methods = document.get("token_endpoint_auth_methods_supported")
-    if isinstance(methods, list):
-        known["token_endpoint_auth_methods_supported"] = tuple(m for m in methods if isinstance(m, str))
+    for name in ("token_endpoint_auth_methods_supported", "grant_types_supported"):
+        if isinstance(listed := document.get(name), list):
+            known[name] = tuple(each for each in listed if isinstance(each, str))
     known["authorization_response_iss_parameter_supported"] = (
         document.get("authorization_response_iss_parameter_supported") is True
     )
