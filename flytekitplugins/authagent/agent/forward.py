@@ -198,4 +198,4 @@ def _refusal(response: Response) -> Exception:
         # The hub does not know the pod: to whoever asked us that is not their client authentication failing here.
         return no_rule("the hub does not know the caller")
     said = "".join(c for c in words if c.isprintable())[:200] if isinstance(words, str) else "the hub refuses"
-    return Refusal(400, code, said, "the hub's own words")
+    return Refusal(403 if code == "access_denied" else 400, code, said, "the hub's own words")
