@@ -266,7 +266,10 @@ class Provider:
     def __init__(self, answer: dict[str, Any], status: int = 200) -> None:
         self.answer, self.status, self.sent, self.clock = answer, status, [], time.time
         self.metadata = SimpleNamespace(
-            need=lambda name: f"https://idp/{name}", revocation_endpoint="https://idp/revoke", issuer="https://idp"
+            need=lambda name: f"https://idp/{name}",
+            revocation_endpoint="https://idp/revoke",
+            issuer="https://idp",
+            grant_types_supported=(),
         )
 
     def authentication(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

@@ -61,8 +61,10 @@ class Adoption:
         seen = ask_flyte(self._executions, child)
         if seen is None:
             raise _not_covered("Flyte knows no such execution; launch it first")
-        if seen.over or seen.principal != held.grant.subject:
-            raise _not_covered("that execution is not one that you launched, or it has ended")
+        if seen.principal != held.grant.subject:
+            raise _not_covered("that execution is not one that you launched, or names a parent itself")
+        if seen.over:
+            raise _not_covered("that execution has ended")
         there = self._store.covering(child)
         if there is None or there.id != held.grant.id:
             older = ask_flyte(self._executions, parent)
