@@ -74,15 +74,22 @@ import os
 from flytekit.configuration import Config
 from flytekit.remote import FlyteRemote
 
+def call():
+    assert len(FlyteRemote(Config.auto()).list_projects()) == 1
+
 children = []
 for _ in range(9):
     pid = os.fork()
     if pid == 0:
-        children.clear()
-        break
+        status = 1
+        try:
+            call()
+            status = 0
+        finally:
+            os._exit(status)
     children.append(pid)
-assert len(FlyteRemote(Config.auto()).list_projects()) == 1
-assert not any(os.waitpid(pid, 0)[1] for pid in children)
+call()
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 9
 """
 
 
