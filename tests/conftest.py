@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from flytekitplugins.authagent.sources import process_wide
 
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup, and every program that is started would ignore it
     signal.signal(signal.SIGHUP, lambda *_: None)
+
+# Where Python may not keep what it compiled, every program that is started compiles all of flytekit: 2.5 s each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True)

@@ -139,7 +139,7 @@ def test_eagers_clean_up_finds_the_children_by_their_labels_and_aborts_them(plan
 
 def test_pyflyte_run_returns_at_once_and_its_execution_is_seen_until_it_ends(plane):
     """A wrapped command that ends must not end the sandbox: who drains it sees what is still running."""
-    pyflyte(plane, "run", "--remote", "eager_family.py", "sleeping", "--seconds", "15")
+    pyflyte(plane, "run", "--remote", "eager_family.py", "sleeping", "--seconds", "3")
 
     last = plane.plane.executions()[-1]
     assert last["entity"] == "eager_family.sleeping"
