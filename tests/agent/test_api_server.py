@@ -178,4 +178,6 @@ def test_those_who_wait_behind_one_address_make_room_for_another(place: Place) -
 
     answers = asyncio.run(all_at_once())
     statuses = Counter(answer.status for answer in answers if isinstance(answer, Refusal))
-    assert statuses == {401: 72 - 20, 429: 200 - 72 + 20}
+    assert statuses.keys() == {401, 429}
+    assert statuses.total() == 200
+    assert 72 - 20 <= statuses[401] <= 72  # who was answered before the others came made room already

@@ -336,7 +336,7 @@ def jwt(**said: Any) -> str:
 def test_a_token_with_more_scopes_than_were_consented_to_is_given_to_nobody(said: dict[str, Any]) -> None:
     """The answer leaves `scope` out, which means that it is what was asked for (RFC 6749 section 5.1)."""
     for found in minted(Provider(jwt(**said))):
-        assert found.tokens.access is None
+        assert found.tokens.accesses == ()
         assert "gave more scopes than were asked for" in str(found.refused)
         assert "admin" in str(found.refused)
 
@@ -356,7 +356,7 @@ def test_a_token_with_more_scopes_than_were_consented_to_is_given_to_nobody(said
 def test_a_token_with_what_was_consented_to_or_less_is_given(said: dict[str, Any], scopes: tuple[str, ...]) -> None:
     for found in minted(Provider(jwt(**said)), scopes):
         assert found.refused is None
-        assert found.tokens.access
+        assert found.tokens.accesses
 
 
 def test_the_token_of_a_sign_in_is_held_to_the_same_scopes() -> None:
@@ -364,7 +364,7 @@ def test_the_token_of_a_sign_in_is_held_to_the_same_scopes() -> None:
     for said, is_good in (({"scp": ["all"]}, True), ({"scp": ["all", "admin"]}, False)):
         granted = Granted(from_token(Secret(jwt(**said)), provider="grant"), Secret("r"))
         found = consent.tokens_of(granted, "alice", ())
-        assert (found.refused is None, found.tokens.access) == (is_good, None)
+        assert (found.refused is None, found.tokens.accesses) == (is_good, ())
         assert found.tokens.refresh  # it is spent, or kept, but known
 
 
@@ -375,7 +375,7 @@ AUDIENCE = "https://flyte.example.com"
 @pytest.mark.parametrize("named", ["audience", "resource"])
 def test_a_token_for_another_audience_is_given_to_nobody(aud: Any, named: str) -> None:
     for found in minted(Provider(jwt(aud=aud)), **{named: AUDIENCE}):
-        assert found.tokens.access is None
+        assert found.tokens.accesses == ()
         assert f"a token that is not for {AUDIENCE}" in str(found.refused)
 
 
@@ -395,7 +395,7 @@ def test_a_token_for_the_audience_is_given_whatever_stands_beside_it(
 ) -> None:
     for found in minted(Provider(jwt(**said)), **upstream):
         assert found.refused is None
-        assert found.tokens.access
+        assert found.tokens.accesses
 
 
 def test_a_provider_that_says_that_it_does_not_exchange_is_not_sent_the_persons_token() -> None:
@@ -407,7 +407,7 @@ def test_a_provider_that_says_that_it_does_not_exchange_is_not_sent_the_persons_
         consent.exchange(Secret("t"), "alice", ())
     assert not provider.sent
     provider.metadata = discovery.from_document(document | {"grant_types_supported": [token_exchange.GRANT]})
-    assert consent.exchange(Secret("t"), "alice", ()).tokens.access
+    assert consent.exchange(Secret("t"), "alice", ()).tokens.accesses
 
 
 # What it says at its address

@@ -94,7 +94,7 @@ def what_executions_get(hub: Hub, world: World) -> Answers:
     hub.granted("alice", parent)
     pod = world.pod_of(parent)
     child = world.admin.launch(fresh(), "alice")
-    answers = [hub.adopt(pod, child), hub.adopt(pod, parent), hub.adopt("a.b.c", fresh())]
+    answers = [hub.adopt(pod, child), hub.adopt(pod, parent), hub.adopt(pod, fresh()), hub.adopt("a.b.c", fresh())]
     answers += [hub.send("POST", "/grants/children", b"{}"), hub.get("/grants/children")]
     other = world.pod_of(fresh())
     world.api.faults["*"] = [500, "always"]
