@@ -55,6 +55,34 @@ def test_one_grant_is_refreshed_once_in_two_seconds_whatever_its_tasks_ask_for(h
     assert world.of_hub("refreshes") == 2
 
 
+def test_grants_that_rest_between_two_refreshes_keep_nobody_else_waiting(hub: Hub, world: World) -> None:
+    """Three times as many of them as there are threads for the provider."""
+    of_alice, executions = fresh(), [fresh() for _ in range(48)]
+    hub.granted("alice", of_alice)
+    victim, pods = world.pod_of(of_alice), [world.pod_of(execution) for execution in executions]
+    done: list[str] = []
+
+    def ask(who: str, pod: str) -> None:
+        assert hub.ask(pod, scope="all").status == 200
+        done.append(who)
+
+    with ThreadPoolExecutor(60) as threads:
+        list(threads.map(lambda pod: hub.get("/identity", pod), [victim, *pods]))
+        time.sleep(2.1)
+        bob = world.token("bob")
+        for execution in executions:
+            world.admin.launch(execution, "bob")
+        list(threads.map(lambda execution: hub.deposit(bob, execution), executions))
+        for pod in pods:
+            threads.submit(ask, "bob", pod)
+        time.sleep(0.3)
+        at_rest = len(done)
+        threads.submit(ask, "alice", victim).result()
+        before = done.index("alice")
+    assert before - at_rest < 16, f"{before - at_rest} were served while one waited that need not"
+    assert len(done) == 49
+
+
 def test_a_token_that_is_good_still_is_given_while_a_provider_hangs_over_the_next() -> None:
     with running_hub.world(lifetime=36) as world, running_hub.running(world) as hub:
         execution = fresh()

@@ -44,6 +44,14 @@ UNSAVED = 4096
 """Rotations that are kept while the database cannot take them."""
 
 
+class TooSoon(Exception):
+    """The grant was refreshed a moment ago: ask again after so many `seconds`, and keep no thread meanwhile."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"in {seconds:g} s")
+        self.seconds = seconds
+
+
 class Custody:
     """
     The tokens of grants. Safe to use from any thread; `now` is in seconds since the epoch, `ended` is told of a grant
@@ -57,11 +65,10 @@ class Custody:
         now: Callable[[], float] = time.time,
         *,
         ended: Callable[[Grant, str], None],
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._store, self._ended = store, ended
         self._consent = consent
-        self._now, self._sleep = now, sleep
+        self._now = now
         self._lock = threading.Lock()
         self._unsaved: dict[str, tuple[InCustody, Tokens]] = {}
         self._failed: dict[str, tuple[float, AuthAgentError]] = {}
@@ -115,8 +122,9 @@ class Custody:
         """
         A new access token under `grant`, or the one that somebody else got meanwhile.
 
-        Waits for whoever is at it, in this process and in others. Raises `Lost` where the consent is gone for good, and
-        `ProviderUnavailable`, `Denied` and `ProviderError` as the identity provider and the database answer.
+        Waits for whoever is at it, in this process and in others. Raises `Lost` where the consent is gone for good,
+        `TooSoon`, and `ProviderUnavailable`, `Denied` and `ProviderError` as the identity provider and the database
+        answer.
         """
         self._check_pause(grant.id)
         self._save(grant.id)
@@ -128,7 +136,7 @@ class Custody:
             found = self.fresh(tokens, scopes, min_lifetime)
             if found is not None:
                 return found
-            self._rest(tokens)
+            self._check_rest(tokens)
             try:
                 minted, refused = self._consent.mint(grant, tokens.refresh, scopes)
             except Lost:
@@ -169,11 +177,11 @@ class Custody:
             self._pause(grant_id, failed)
             raise
 
-    def _rest(self, tokens: Tokens) -> None:
-        """Wait until the last refresh of this grant is a moment ago: one task may ask for ever other things."""
+    def _check_rest(self, tokens: Tokens) -> None:
+        """Let the last refresh of this grant be a moment ago: one task may ask for ever other things."""
         left = tokens.obtained_at + FORCED_INTERVAL - self._now()
         if left > 0:
-            self._sleep(min(left, FORCED_INTERVAL))
+            raise TooSoon(min(left, FORCED_INTERVAL))
 
     def _pause(self, grant_id: str, failed: AuthAgentError) -> None:
         """Let `failed` answer all who ask under this grant for a moment."""

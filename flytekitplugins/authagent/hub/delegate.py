@@ -21,7 +21,7 @@ from flytekitplugins.authagent.credential import Credential, Secret
 from flytekitplugins.authagent.errors import AuthAgentError, ProviderUnavailable, TooShort
 from flytekitplugins.authagent.hub.adoption import Adoption, Ended
 from flytekitplugins.authagent.hub.consent import Lost
-from flytekitplugins.authagent.hub.custody import Custody
+from flytekitplugins.authagent.hub.custody import Custody, TooSoon
 from flytekitplugins.authagent.hub.flyte import Executions
 from flytekitplugins.authagent.hub.search import Search
 from flytekitplugins.authagent.hub.store import Grant, Held, Store
@@ -30,6 +30,9 @@ from flytekitplugins.authagent.oauth.token_exchange import actor_of
 Found = TypeVar("Found")
 
 logger = logging.getLogger(__name__)
+
+REFRESHES = 10
+"""Times that a request lets another one of its grant go first, where that asked for something else."""
 
 SOON = 15.0
 """Seconds for which a token must be good still to be given while the next one is fetched."""
@@ -177,10 +180,19 @@ class Delegate:
         key = (grant.id, scopes, min_lifetime)
         flight = self._flights.get(key)
         if flight is None:
-            work = partial(self._custody.renewed, grant, scopes, min_lifetime)
-            flight = self._flights[key] = asyncio.ensure_future(self._in_turn(grant.id, work, self._provider))
+            flight = self._flights[key] = asyncio.ensure_future(self._flown(grant, scopes, min_lifetime))
             flight.add_done_callback(lambda done: self._landed(key, done))
         return flight
+
+    async def _flown(self, grant: Grant, scopes: tuple[str, ...], min_lifetime: int) -> Credential:
+        """Whatever a task asks for, its grant is refreshed once in a while, and keeps no thread in between."""
+        work = partial(self._custody.renewed, grant, scopes, min_lifetime)
+        for _ in range(REFRESHES):
+            try:
+                return await self._in_turn(grant.id, work, self._provider)
+            except TooSoon as early:
+                await asyncio.sleep(early.seconds)
+        raise ProviderUnavailable("too many others want other tokens of the same grant", hint="try again")
 
     async def _in_turn(self, what: str, work: Callable[[], Found], threads: Executor) -> Found:
         """What is asked for one grant, or one parent, takes one thread, however many ways there are to ask for it."""
