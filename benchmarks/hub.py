@@ -110,7 +110,7 @@ def fill(url: str, numbers: Sequence[int]) -> None:
             blob = seal.seal(kept, what="tokens", row=name)
             more = ("active", "", now, ends, None, True, 0, "none", now)
             rows["grants"].append((name, of, subject, "authagent-cli", "all", *more))
-            rows["covered"].append((of, name, True, True, now))
+            rows["covered"].append((of, name, True, True, now, False))
             rows["sealed"].append((name, blob, None, seal.first, True, 1))
         for table, of_table in rows.items():
             with cursor.copy(f"COPY {table} FROM STDIN") as copy:

@@ -146,6 +146,18 @@ def test_whoever_guesses_the_name_of_a_child_does_not_keep_it_from_its_grant(hub
     assert (record["reason"], record["subject"]) == ("foreign", "mallory")
 
 
+def test_nor_its_person_from_giving_it_one() -> None:
+    with running_hub.world() as world, running_hub.running(world, upstream={"consent": "page"}) as hub:
+        execution = fresh()
+        squatting = hub.deposit(world.token("mallory"), execution, launch="later")
+        assert (squatting.status, squatting.json()["status"]) == (202, "pending")
+        world.admin.launch(execution, "alice")
+        assert hub.deposit(world.token("bob"), execution).status == 403
+        assert hub.deposit(world.token("alice"), execution).status == 202
+        (record,) = hub.records(event="grant", outcome="ended", grant=squatting.json()["id"])
+        assert (record["reason"], record["subject"]) == ("foreign", "mallory")
+
+
 def test_a_child_that_cannot_be_covered_is_told_apart_from_there_being_no_grant(hub: Hub, world: World) -> None:
     parent, elsewhere, of_bob = fresh(), world.admin.launch(fresh("other"), "alice"), world.admin.launch(fresh(), "bob")
     pod = world.pod_of(world.admin.launch(parent, "alice"))

@@ -83,6 +83,31 @@ def test_nor_while_its_person_has_yet_to_consent() -> None:
         assert says(hub.ask(world.pod_of(declined)))["sub"] == "flyte-agent"  # it never acted for anybody
 
 
+def test_nor_where_the_person_is_asked_anew_and_declines() -> None:
+    with running_hub.world() as world, running_hub.running(world, give=GIVE, upstream={"consent": "page"}) as hub:
+        execution = world.admin.launch(fresh(), "alice")
+        pod, alice = world.pod_of(execution), world.token("alice")
+        grant = consenting.asked(hub, alice, execution)
+        assert consenting.title(consenting.Surfer().consent(grant["consent_uri"], "alice")) == "Allowed"
+        assert says(hub.ask(pod))["sub"] == "alice"
+        hub.revoke(alice, id=grant["id"])
+        again = consenting.asked(hub, alice, execution)
+        refused(hub, pod, "has not yet")
+        assert consenting.Surfer().hub.decide(again["consent_uri"], decision="deny").status == 200
+        refused(hub, pod, "has ended")
+
+
+def test_a_squatted_child_that_asks_before_its_parent_has_told_of_it_waits_as_well(hub: Hub, world: World) -> None:
+    execution, name = fresh(), fresh()
+    hub.granted("bob", execution)
+    assert hub.deposit(world.token("mallory"), name, launch="later").status == 201
+    parent, child = world.pod_of(execution), world.admin.launch(name, "bob")
+    telling = threading.Timer(0.4, lambda: hub.adopt(parent, child))
+    telling.start()
+    assert says(hub.ask(world.pod_of(child)))["sub"] == "bob"
+    telling.join()
+
+
 def test_a_child_that_asks_before_its_parent_has_told_of_it_waits_a_moment(hub: Hub, world: World) -> None:
     execution = fresh()
     hub.granted("bob", execution)

@@ -231,6 +231,34 @@ def test_a_grant_is_there_from_the_moment_its_person_consents(store: Store, cloc
 # Children
 
 
+def test_what_has_begun_is_not_ended_by_who_thinks_that_it_has_not(store: Store) -> None:
+    grant = active(store)
+    assert store.end(grant.id, "declined") is None
+    store.looks.done(ROOT, next_look=2000.0, launched=True)
+    assert store.end(grant.id, "never_launched") is None
+    assert store.of_execution(ROOT)
+    assert store.end(grant.id, "revoked")
+    store.looks.done(ROOT, next_look=0.0)  # one that was under way
+    assert store.looks.due(8) == []
+
+
+def test_that_an_execution_had_a_grant_is_remembered_whatever_comes_after(store: Store) -> None:
+    def end(reason: str) -> None:
+        grant = store.covering(ROOT)
+        assert grant
+        store.end(grant.id, reason)
+
+    assert store.last_covering(ROOT) is None
+    active(store)
+    end("revoked")
+    for reason in ("declined", "foreign"):
+        store.deposit(ROOT, "alice", "cli", (), expires_at=5000.0, launched=True, pending=Secret("c"))
+        end(reason)
+        found = store.last_covering(ROOT)
+        assert found
+        assert (found[0].reason, found[1]) == (reason, True)
+
+
 def test_children_share_their_parents_grant_until_it_ends(store: Store) -> None:
     grant = active(store)
     assert store.children.adopt(CHILD, ROOT) == store.children.adopt(CHILD, ROOT) == replace(grant, children=1)
@@ -504,7 +532,7 @@ def test_what_cannot_be_revoked_is_erased_when_the_grant_ends(store: Store, is_p
     if not is_pending:
         store.activate(grant.id, Tokens(accesses=(Access(Secret("access"), None, ()),)))
     assert store.counts()[f"key:{Seal([OLD]).first}"] == 1
-    ended = store.end(grant.id, "declined")
+    ended = store.end(grant.id, "revoked")
     assert ended
     assert ended.revocation == "none"
     assert f"key:{Seal([OLD]).first}" not in store.counts()
@@ -594,7 +622,7 @@ def test_ciphertexts_of_another_row_or_column_do_not_open(store: Store, clock: C
 def test_the_schema_itself_forbids_two_live_grants_of_one_execution(store: Store) -> None:
     other = active(store, "p:d:other")
     active(store)
-    row = {"execution": ROOT, "grant_id": other.id, "root": False, "launched": True, "next_look": 0.0}
+    row = {"execution": ROOT, "grant_id": other.id, "root": False, "launched": True, "next_look": 0.0, "acted": False}
     with pytest.raises(Exception, match=r"(?i)unique"):
         store._database.write(lambda connection: connection.execute(insert(covered), row))
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from flytekitplugins.authagent.agent.refusal import Refusal, busy, invalid_request
 from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.hub.flyte import Executions
-from flytekitplugins.authagent.hub.grants import ask_flyte
+from flytekitplugins.authagent.hub.grants import Ended, ask_flyte, make_way
 from flytekitplugins.authagent.hub.store import Grant, Store, Taken, TooMany
-
-Ended = Callable[[Grant, str], None]
-"""What is told of a grant that has ended here, and why."""
 
 
 class Adoption:
@@ -37,7 +32,9 @@ class Adoption:
         if child == pod.execution:
             raise invalid_request("an execution is no child of its own")
         covering = self._check_child(child, pod.execution)
-        self._make_way(child, covering)
+        there = self._store.covering(child)
+        if there is not None:
+            make_way(self._store, there, covering.subject, child, self._ended)
         try:
             grant = self._store.children.adopt(child, pod.execution)
         except Taken:
@@ -71,19 +68,6 @@ class Adoption:
             if older is not None and 0 < seen.created_at < older.created_at:
                 raise _not_covered("that execution was there before the one that asks")
         return held.grant
-
-    def _make_way(self, child: str, covering: Grant) -> None:
-        """
-        Names of children can be computed, and a grant that somebody else has asked for, for one to come, is in the way.
-
-        Flyte has just said that the execution is not theirs.
-        """
-        there = self._store.covering(child)
-        if there is None or there.subject == covering.subject or there.execution != child or there.launched:
-            return
-        gone = self._store.end(there.id, "foreign")
-        if gone is not None:
-            self._ended(gone, "foreign")
 
 
 def _no_grant() -> Refusal:

@@ -10,10 +10,20 @@ from sqlalchemy.exc import IntegrityError
 from flytekitplugins.authagent.errors import ProviderUnavailable
 from flytekitplugins.authagent.hub import statements as sql
 from flytekitplugins.authagent.hub.database import ATTEMPTS, Database
-from flytekitplugins.authagent.hub.records import Grant, Taken, TooMany, found_grant
+from flytekitplugins.authagent.hub.records import Grant, Taken, TooMany, began, found_grant, grant_from_row
 
 MOST_CHILDREN = 1000
 """Executions that a grant covers at one time beside its own: each of them is looked at now and then."""
+
+
+def dropped(connection: Connection, execution: str) -> bool:
+    """
+    Make room for another grant of `execution` where the last one has ended; whether that, or one before it, was good
+    for something.
+    """
+    last = connection.execute(sql.LAST_COVERING, {"which": execution}).first()
+    connection.execute(sql.DROP_ENDED, {"which": execution})
+    return last is not None and (bool(last[-1]) or began(grant_from_row(last)))
 
 
 class Children:
@@ -54,8 +64,7 @@ class Children:
             raise TooMany
         if there is None:
             row = {"execution": child, "grant_id": grant.id, "root": False, "launched": False, "next_look": self._now()}
-            connection.execute(sql.DROP_ENDED, {"which": child})
-            connection.execute(sql.NEW_COVERED, row)
+            connection.execute(sql.NEW_COVERED, row | {"acted": dropped(connection, child)})
             return found_grant(connection.execute(sql.ANOTHER_CHILD, {"grant": grant.id}).first())
         if there.id != grant.id:
             raise Taken(there)

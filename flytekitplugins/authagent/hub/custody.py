@@ -180,8 +180,8 @@ class Custody:
     def _check_rest(self, tokens: Tokens) -> None:
         """Let the last refresh of this grant be a moment ago: one task may ask for ever other things."""
         left = tokens.obtained_at + FORCED_INTERVAL - self._now()
-        if left > 0:
-            raise TooSoon(min(left, FORCED_INTERVAL))
+        if 0 < left <= FORCED_INTERVAL:  # one that is longer is of a clock that has changed, or is another
+            raise TooSoon(left)
 
     def _pause(self, grant_id: str, failed: AuthAgentError) -> None:
         """Let `failed` answer all who ask under this grant for a moment."""

@@ -19,10 +19,11 @@ from flytekitplugins.authagent.agent.rule import Rule
 from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.credential import Credential, Secret
 from flytekitplugins.authagent.errors import AuthAgentError, ProviderUnavailable, TooShort
-from flytekitplugins.authagent.hub.adoption import Adoption, Ended
+from flytekitplugins.authagent.hub.adoption import Adoption
 from flytekitplugins.authagent.hub.consent import Lost
 from flytekitplugins.authagent.hub.custody import Custody, TooSoon
 from flytekitplugins.authagent.hub.flyte import Executions
+from flytekitplugins.authagent.hub.grants import Ended
 from flytekitplugins.authagent.hub.search import Search
 from flytekitplugins.authagent.hub.store import Grant, Held, Store
 from flytekitplugins.authagent.oauth.token_exchange import actor_of
@@ -31,7 +32,7 @@ Found = TypeVar("Found")
 
 logger = logging.getLogger(__name__)
 
-REFRESHES = 10
+REFRESHES = 4
 """Times that a request lets another one of its grant go first, where that asked for something else."""
 
 SOON = 15.0
@@ -70,10 +71,7 @@ class Delegate:
         pod = workload.pod
         if pod is None or pod.execution is None:
             return await self._search.nothing(None, asked, rule, "no execution is attested for the caller")
-        held = await self._search.held(pod.execution, asked, rule)
-        unlaunched = held is not None and not held.grant.launched
-        if held is not None and unlaunched and not await self._is_theirs(held.grant):
-            held = None
+        held, unlaunched = await self._held(pod.execution, asked, rule)
         if held is None:
             return await self._search.nothing(pod.execution, asked, rule, "no grant covers the execution")
         grant = held.grant
@@ -123,6 +121,19 @@ class Delegate:
             raise no_rule(f"rule {rule.name!r} does not let anybody act for {grant.subject!r}")
         if asked.subject is not None and asked.subject != grant.subject:
             raise no_rule(f"{grant.subject!r} has consented, and not the person who was asked for")
+
+    async def _held(self, execution: str, asked: Asked, rule: Rule) -> tuple[Held | None, bool]:
+        """
+        The grant of `execution`, and whether Flyte had to be asked about it. One that turns out to be for somebody
+        else's is looked past, once: it was in the way.
+        """
+        for _ in range(2):
+            held = await self._search.held(execution, asked, rule)
+            if held is None or held.grant.launched:
+                return held, False
+            if await self._is_theirs(held.grant):
+                return held, True
+        return None, True
 
     async def _is_theirs(self, grant: Grant) -> bool:
         """

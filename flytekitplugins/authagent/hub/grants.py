@@ -81,6 +81,14 @@ Written = Callable[[Grant, str], bool]
 """Writes that something came of a grant, and says whether it could."""
 
 
+Ended = Callable[[Grant, str], None]
+"""What is told of a grant that has ended here, and why."""
+
+
+def _untold(_grant: Grant, _reason: str) -> None:
+    """Where nobody keeps records."""
+
+
 def _unwritten(_grant: Grant, _outcome: str) -> bool:
     """Where nobody keeps records."""
     return True
@@ -96,8 +104,9 @@ class Grants:
         executions: Executions,
         *,
         now: Callable[[], float] = time.time,
+        ended: Ended = _untold,
     ) -> None:
-        self._store, self._executions, self._now = store, executions, now
+        self._store, self._executions, self._now, self._ended = store, executions, now, ended
         self.consent = consent
 
     # A person's
@@ -112,7 +121,7 @@ class Grants:
         """
         self._check_scopes(wanted.scopes)
         self._check_room(person, wanted)
-        self._check_execution(person, wanted)
+        runs = self._check_execution(person, wanted)
         until = self._now() + wanted.seconds
         page = self.consent.way == "page"
         try:
@@ -126,6 +135,8 @@ class Grants:
                 pending=Secret(json.dumps({"name": person.name})),
             )
         except Taken as taken:
+            if runs and make_way(self._store, taken.grant, person.subject, wanted.execution, self._ended):
+                return self.deposit(person, wanted, write)
             return self._prolonged(person, wanted, taken.grant, until, write), False
         if not page:
             return self._obtained(person, grant, write), True
@@ -180,8 +191,11 @@ class Grants:
         if has and not set(scopes) <= has:
             raise Refusal(400, "invalid_scope", f"this hub asks for {' '.join(sorted(has))}, and no more")
 
-    def _check_execution(self, person: Person, wanted: Deposit) -> None:
-        """Flyte's word on who launched what can be forged, so it only ever takes away here."""
+    def _check_execution(self, person: Person, wanted: Deposit) -> bool:
+        """
+        Whether it runs, and Flyte says that it is theirs. Its word on who launched what can be forged, so it only ever
+        takes away here. Raises `Refusal`.
+        """
         seen = ask_flyte(self._executions, wanted.execution)
         if seen is None:
             if not wanted.later:
@@ -190,13 +204,14 @@ class Grants:
                 raise invalid_request(
                     "the name of an execution to come must end in 18 or more random hexadecimal digits"
                 )
-            return
+            return False
         if seen.over:
             raise conflict("the execution has ended")
         if seen.principal != person.subject:
             raise Refusal(403, "access_denied", "Flyte says that somebody else launched that execution")
         if wanted.later:
             raise conflict("there is an execution of that name already")
+        return True
 
     def _prolonged(self, person: Person, wanted: Deposit, grant: Grant, until: float, write: Written) -> Grant:
         if grant.subject != person.subject:
@@ -251,6 +266,20 @@ class Grants:
             self._store.discard(grant.id, tokens, "declined")
         except AuthAgentError:
             self.consent.give_back(tokens.refresh)
+
+
+def make_way(store: Store, there: Grant, subject: str, execution: str, ended: Ended) -> bool:
+    """
+    End a grant that somebody else was given in advance for `execution`, which Flyte has just said is `subject`'s.
+
+    Names of children can be computed, and what others ask for under them is in the way. Whether it was.
+    """
+    if there.subject == subject or there.execution != execution or there.launched:
+        return False
+    gone = store.end(there.id, "foreign")
+    if gone is not None:
+        ended(gone, "foreign")
+    return True
 
 
 def ask_flyte(executions: Executions, execution: str) -> Seen | None:

@@ -81,7 +81,7 @@ class Hub:
         assert file.flyte is not None  # noqa: S101 - checked with the file
         self._executions = Executions(file.flyte, self._asks_flyte)
         self._custody = Custody(self._store, made.consent, now, ended=self._has_ended)
-        self._grants = Grants(self._store, made.consent, self._executions, now=now)
+        self._grants = Grants(self._store, made.consent, self._executions, now=now, ended=self._has_ended)
         self._delegate = Delegate(
             self._store,
             self._custody,

@@ -262,7 +262,8 @@ class PageFlow:
             self.consent.give_back(tokens.refresh)
 
     async def _declined(self, peer: Peer, grant: Grant) -> Answer:
-        await self._in(partial(self._store.end, grant.id, "declined"))
+        if await self._in(partial(self._store.end, grant.id, "declined")) is None:
+            return await self._nothing_to_ask(grant.id)  # it is allowed already, or has ended
         self._write(peer, grant, "declined")
         return pages.declined(grant.execution, secure=self._secure)
 

@@ -110,6 +110,15 @@ class Grant:
     revocation: str
 
 
+NEVER_BEGAN = frozenset({"declined", "never_launched", "foreign"})
+"""Ends of grants that were never good for anything: without them all is as if nobody had been asked."""
+
+
+def began(grant: Grant) -> bool:
+    """Whether a grant is, or was, good for something."""
+    return grant.status == "active" or (grant.status == "ended" and grant.reason not in NEVER_BEGAN)
+
+
 def row_from_grant(grant: Grant, *, next_try: float) -> dict[str, Any]:
     """The columns of `grant`. Its revocation is to be tried from `next_try` on, where there is something to revoke."""
     return vars(grant) | {"scopes": " ".join(grant.scopes), "next_try": next_try}

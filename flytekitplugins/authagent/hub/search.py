@@ -15,6 +15,7 @@ from flytekitplugins.authagent.agent.refusal import Refusal, no_rule, unavailabl
 from flytekitplugins.authagent.agent.rule import Rule
 from flytekitplugins.authagent.errors import AuthAgentError
 from flytekitplugins.authagent.hub.flyte import Executions, Seen
+from flytekitplugins.authagent.hub.records import began
 from flytekitplugins.authagent.hub.store import Grant, Held, Store
 
 Found = TypeVar("Found")
@@ -27,9 +28,6 @@ REMEMBERED = 4096
 
 REGISTRATION = 3.0
 """Seconds within which a parent says that it has launched a child: it does so at once."""
-
-NEVER_BEGAN = frozenset({"declined", "never_launched", "foreign"})
-"""Ends of grants that were never good for anything: without them all is as if nobody had been asked."""
 
 
 class Search:
@@ -89,7 +87,7 @@ class Search:
         self.counts["ungranted"] += 1
         last = await self._last_grant(execution) if execution else None
         if last is not None:
-            raise _over(last)
+            raise _over(last, self._now())
         if asked.subject is not None or rule.give.otherwise is None:
             raise Refusal(
                 400,
@@ -103,10 +101,15 @@ class Search:
 
     async def _last_grant(self, execution: str) -> Grant | None:
         """The grant that `execution` has still to get, or had; none that came to nothing, or is somebody else's."""
-        last = await _in(self._database, partial(self._store.last_covering, execution))
-        if last is None or (last.status == "ended" and last.reason in NEVER_BEGAN):
+        found = await _in(self._database, partial(self._store.last_covering, execution))
+        if found is None:
             return None
-        if last.status == "ended" or last.launched:
+        last, acted = found
+        if acted or (last.status == "ended" and began(last)):
+            return last
+        if last.status == "ended":
+            return None
+        if last.launched:
             return last
         seen = await self._flytes_word(execution)
         return last if seen is None or seen.principal == last.subject else None
@@ -120,7 +123,10 @@ class Search:
             return 0.0 if await self._is_scheduled(execution) else rule.give.wait
         if await self._last_grant(execution) is not None:
             return rule.give.wait
-        seen = await self._flytes_word(execution)
+        try:
+            seen = await self._flytes_word(execution, sure=True)
+        except Refusal:
+            return min(rule.give.wait, REGISTRATION)  # it may be one
         if seen is None or not seen.principal or seen.scheduled:
             return 0.0
         within = execution[: execution.rindex(":") + 1]
@@ -154,8 +160,10 @@ async def _in(threads: Executor, work: Callable[[], Found]) -> Found:
     return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
-def _over(last: Grant) -> Refusal:
+def _over(last: Grant, now: float) -> Refusal:
     """Why an execution gets nothing that has acted for somebody, or is to: nobody else's identity stands in."""
+    if last.status == "active" and last.expires_at > now:
+        return unavailable("a grant for this execution has just come, or is about to end; ask again", last.status)
     words = "the consent for this execution has ended; its person must consent again"
     if last.status == "pending":
         words = "somebody was asked to consent that this execution acts for them, and has not yet"

@@ -52,8 +52,8 @@ _with_sealed = grants.join(sealed, sealed.c.grant_id == grants.c.id)
 
 # Looking.
 GET = select(*GRANT).where(grants.c.id == _id)
-LAST_COVERING = select(*GRANT).select_from(_covering).where(covered.c.execution == _execution)
-COVERING = LAST_COVERING.where(_live())
+LAST_COVERING = select(*GRANT, covered.c.acted).select_from(_covering).where(covered.c.execution == _execution)
+COVERING = select(*GRANT).select_from(_covering).where(covered.c.execution == _execution, _live())
 ACTIVE = GET.where(_active)
 ACTIVE_TOKENS = (
     select(*GRANT, sealed.c.tokens, sealed.c.version).select_from(_with_sealed).where(grants.c.id == _id, _active)
@@ -117,6 +117,8 @@ EXTEND = (
     .returning(*GRANT)
 )
 LOCK_LIVE = select(grants.c.id).where(grants.c.id == _id, _live()).with_for_update()
+LOCK_PENDING = select(grants.c.id).where(grants.c.id == _id, grants.c.status == _PENDING).with_for_update()
+LOCK_UNLAUNCHED = select(grants.c.id).where(grants.c.id == _id, _live(), ~grants.c.launched).with_for_update()
 END = (
     update(grants)
     .where(grants.c.id == _id)
@@ -182,7 +184,11 @@ ROOT_LAUNCHED = (
     )
     .values(launched=bindparam("seen"))
 )
-LOOKED = update(covered).where(covered.c.execution == _execution).values(next_look=bindparam("later"))
+LOOKED = (
+    update(covered)
+    .where(covered.c.execution == _execution, covered.c.next_look < _NEVER)  # else its grant ended meanwhile
+    .values(next_look=bindparam("later"))
+)
 LOOKED_AND_SEEN = LOOKED.values(launched=bindparam("seen"))
 
 # Custody.

@@ -14,7 +14,7 @@ from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import ProviderUnavailable
 from flytekitplugins.authagent.hub import statements as sql
 from flytekitplugins.authagent.hub.address import address
-from flytekitplugins.authagent.hub.children import Children
+from flytekitplugins.authagent.hub.children import Children, dropped
 from flytekitplugins.authagent.hub.database import ATTEMPTS, Database
 from flytekitplugins.authagent.hub.looks import Looks
 from flytekitplugins.authagent.hub.records import (
@@ -35,6 +35,9 @@ from flytekitplugins.authagent.hub.token_custody import TokenCustody
 from flytekitplugins.authagent.hub.turns import Turns
 
 __all__ = ["Grant", "Held", "Store", "Taken", "Tokens", "TooMany"]
+
+
+_LOCKS = {"declined": sql.LOCK_PENDING, "never_launched": sql.LOCK_UNLAUNCHED}
 
 
 class Store:
@@ -156,16 +159,20 @@ class Store:
         values = {"grant": id, "until": expires_at, "moment": self._now()}
         return self._database.write(lambda connection: found_grant(connection.execute(sql.EXTEND, values).first()))
 
-    def end(self, id: str, reason: str) -> Grant | None:
+    def end(self, id: str, reason: str, *, whatever: bool = False) -> Grant | None:
         """
         End a live grant, once, and with it what covers its children; `None` where it has ended.
+
+        One that is active is not `declined`, and one that was seen launched not `never_launched`, whatever the caller
+        has seen before; but with `whatever`.
 
         Where there is a refresh token it is to be revoked from now on; other secrets are erased at once.
         """
 
         def work(connection: Connection) -> Grant | None:
             only = {"grant": id}
-            if connection.execute(sql.LOCK_LIVE, only).first() is None:
+            lock = sql.LOCK_LIVE if whatever else _LOCKS.get(reason, sql.LOCK_LIVE)
+            if connection.execute(lock, only).first() is None:
                 return None
             revoke = "pending" if connection.execute(sql.HAS_REFRESH, only).scalar() else "none"
             values = {"grant": id, "moment": self._now(), "why": reason, "revoke": revoke}
@@ -179,7 +186,7 @@ class Store:
 
     def discard(self, id: str, tokens: Tokens, reason: str) -> None:
         """End a grant, if it has not ended, and let `tokens`, which nobody is going to use, be revoked."""
-        self.end(id, reason)
+        self.end(id, reason, whatever=True)
 
         def work(connection: Connection) -> None:
             if connection.execute(sql.LOCK_SEALED, {"grant": id}).first() is None:
@@ -200,9 +207,13 @@ class Store:
         """The grant that covers an execution, pending or active; it may have expired, and not be ended yet."""
         return found_grant(self._first(sql.COVERING, which=execution))
 
-    def last_covering(self, execution: str) -> Grant | None:
-        """The grant that covers an execution, or the last one that did, as long as it is remembered."""
-        return found_grant(self._first(sql.LAST_COVERING, which=execution))
+    def last_covering(self, execution: str) -> tuple[Grant, bool] | None:
+        """
+        The grant that covers an execution, or the last one that did, as long as it is remembered; and whether one
+        before it was good for something.
+        """
+        row = self._first(sql.LAST_COVERING, which=execution)
+        return (grant_from_row(row), row[-1]) if row else None
 
     def count_live(self, subject: str) -> tuple[int, int]:
         """How many grants of a person live, and how many of those are for executions that nobody has seen launched."""
@@ -272,10 +283,10 @@ class Store:
         now = self._now()
         consent, key = (None, None) if pending is None else self.sealing.sealed_consent(grant.id, pending)
         connection.execute(sql.NEW_GRANT, row_from_grant(grant, next_try=now))
-        connection.execute(sql.DROP_ENDED, {"which": grant.execution})
         connection.execute(
             sql.NEW_COVERED,
             {
+                "acted": dropped(connection, grant.execution),
                 "execution": grant.execution,
                 "grant_id": grant.id,
                 "root": True,

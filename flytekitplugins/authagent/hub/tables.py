@@ -60,10 +60,12 @@ covered = Table(
     Column("root", Boolean, nullable=False),
     Column("launched", Boolean, nullable=False),
     Column("next_look", Double, nullable=False),
+    Column("acted", Boolean, nullable=False),
 )
 """
 Which execution a live grant covers now, the root and its children. When the grant has ended rows stay, to tell that
-there was one, until the grant is forgotten or another one covers the execution.
+there was one, until the grant is forgotten or another one covers the execution: `acted` says then that an earlier one
+was good for something.
 
 The primary key is what forbids an execution two live grants.
 """

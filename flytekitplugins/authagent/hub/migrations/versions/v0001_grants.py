@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("root", sa.Boolean, nullable=False),
         sa.Column("launched", sa.Boolean, nullable=False),
         sa.Column("next_look", sa.Double, nullable=False),
+        sa.Column("acted", sa.Boolean, nullable=False),
     )
     op.create_index("covered_by_grant", "covered", ["grant_id"])
     op.create_index("covered_to_follow", "covered", ["next_look"])
