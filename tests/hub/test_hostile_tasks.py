@@ -6,11 +6,21 @@ import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import running_hub
 from running_hub import Hub, World, says, wait_for
 from test_grants import fresh
+
+from flytekitplugins.authagent.credential import Secret
+from flytekitplugins.authagent.hub.consent import Minted
+from flytekitplugins.authagent.hub.custody import Custody, TooSoon
+from flytekitplugins.authagent.hub.records import Access
+from flytekitplugins.authagent.hub.seal import Seal
+from flytekitplugins.authagent.hub.store import Grant, Store, Tokens
 
 
 @pytest.fixture(scope="module")
@@ -46,55 +56,51 @@ def test_ever_other_scopes_cost_a_refresh_for_each_set_of_them(hub: Hub, world: 
 
 def test_one_grant_is_refreshed_once_in_two_seconds_whatever_its_tasks_ask_for(hub: Hub, world: World) -> None:
     execution = fresh()
+    began = time.monotonic()
     hub.granted("alice", execution)
     pod = world.pod_of(execution)
-    began = time.monotonic()
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(lambda scope: says(hub.ask(pod, scope=scope)), ("all", "offline")))
-    assert time.monotonic() - began > 3
+    assert time.monotonic() - began > 3.8  # the second after the first, and that after what consent brought
     assert world.of_hub("refreshes") == 2
 
 
-def test_grants_that_rest_between_two_refreshes_keep_nobody_else_waiting(hub: Hub, world: World) -> None:
-    """Three times as many of them as there are threads for the provider."""
-    of_alice, executions = fresh(), [fresh() for _ in range(48)]
-    hub.granted("alice", of_alice)
-    victim, pods = world.pod_of(of_alice), [world.pod_of(execution) for execution in executions]
-    done: list[str] = []
+@pytest.mark.parametrize(("ago", "rests"), [(0.5, True), (1.9, True), (2.1, False), (-60.0, False)])
+def test_a_grant_that_rests_keeps_no_thread_and_clocks_that_differ_make_none_rest(ago: float, rests: bool) -> None:
+    """Whoever asks is told when to ask again; the hub waits for that without a thread."""
+    now, minted = time.time(), []
 
-    def ask(who: str, pod: str) -> None:
-        assert hub.ask(pod, scope="all").status == 200
-        done.append(who)
+    def mint(grant: Grant, refresh: Secret | None, scopes: tuple[str, ...]) -> Minted:
+        minted.append(scopes)
+        return Minted(Tokens(Secret("r2"), accesses=(Access(Secret("a2"), now + 600, scopes, now),)))
 
-    with ThreadPoolExecutor(60) as threads:
-        list(threads.map(lambda pod: hub.get("/identity", pod), [victim, *pods]))
-        time.sleep(2.1)
-        bob = world.token("bob")
-        for execution in executions:
-            world.admin.launch(execution, "bob")
-        list(threads.map(lambda execution: hub.deposit(bob, execution), executions))
-        for pod in pods:
-            threads.submit(ask, "bob", pod)
-        time.sleep(0.3)
-        at_rest = len(done)
-        threads.submit(ask, "alice", victim).result()
-        before = done.index("alice")
-    assert before - at_rest < 16, f"{before - at_rest} were served while one waited that need not"
-    assert len(done) == 49
+    with closing(Store("memory", Seal.fresh())) as store:
+        store.start()
+        grant = store.deposit("p:d:f", "alice", "cli", (), expires_at=now + 600, launched=True, pending=Secret("c"))
+        store.activate(grant.id, Tokens(Secret("r1"), accesses=(Access(Secret("a1"), now + 600, ("all",), now - ago),)))
+        consent: Any = SimpleNamespace(mint=mint, client=SimpleNamespace(metadata=None))
+        custody = Custody(store, consent, lambda: now, ended=lambda grant, reason: None)
+        if rests:
+            with pytest.raises(TooSoon) as early:
+                custody.renewed(grant, ("offline",), 0)
+            assert early.value.seconds == pytest.approx(2 - ago, abs=0.01)
+        else:
+            assert custody.renewed(grant, ("offline",), 0).token == Secret("a2")
+    assert minted == [] if rests else [("offline",)]
 
 
 def test_a_token_that_is_good_still_is_given_while_a_provider_hangs_over_the_next() -> None:
-    with running_hub.world(lifetime=36) as world, running_hub.running(world) as hub:
+    with running_hub.world(lifetime=60) as world, running_hub.running(world) as hub:
         execution = fresh()
         hub.granted("alice", execution)
         pod = world.pod_of(execution)
         first = hub.ask(pod).json()["access_token"]
-        time.sleep(18.5)  # past half of its life
+        time.sleep(30.5)  # past half of its life
         refreshes = world.of_hub("refreshes")
         world.provider.faults.put({"token_delay_ms": {"value": 5000, "count": 1}})
         began = time.monotonic()
         assert {hub.ask(pod).json()["access_token"] for _ in range(20)} == {first}
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 4
         wait_for(lambda: hub.ask(pod).json()["access_token"] != first, 15)
         assert world.of_hub("refreshes") == refreshes + 1
 
@@ -107,7 +113,7 @@ def test_a_flyte_that_hangs_keeps_nobody_from_a_refresh() -> None:
         for shown in (pod, *nobodys):
             hub.get("/identity", shown)
         time.sleep(2.5)
-        world.admin.slow = 4.0
+        world.admin.slow = 8.0
         with ThreadPoolExecutor(40) as threads:
             flood = [threads.submit(hub.ask, shown) for shown in nobodys]
             time.sleep(1)
@@ -117,7 +123,7 @@ def test_a_flyte_that_hangs_keeps_nobody_from_a_refresh() -> None:
             took = time.monotonic() - began
             world.admin.slow = 0.0
             assert {future.result().status for future in flood} <= {400, 429}
-        assert took < 3, f"{took:.1f} s for a refresh that needs no Flyte"
+        assert took < 4.5, f"{took:.1f} s for a refresh that needs no Flyte"
         assert world.of_hub("refreshes") == 1
 
 
