@@ -15,8 +15,6 @@ from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Rejected
 from flytekitplugins.authagent.resolve import Resolution
 
-NAME = "authagent"
-
 
 class _Call(threading.local):
     """

@@ -41,7 +41,7 @@ def teach(environ: Mapping[str, str]) -> None:
 
 
 def _agent_of(client: SynchronousFlyteClient) -> AgentProvider | None:
-    """The agent that serves `client` and this execution; `None` for the clients of others, and ours: see `resolve`."""
+    """The agent that serves `client` and this execution; `None` for others' clients, and ours, which tell too."""
     from flytekitplugins.authagent import flyte
 
     platform = client._cfg

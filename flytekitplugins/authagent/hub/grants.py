@@ -80,7 +80,6 @@ def deposit_of(form: Mapping[str, str], *, longest: float) -> Deposit:
 Written = Callable[[Grant, str], bool]
 """Writes that something came of a grant, and says whether it could."""
 
-
 Ended = Callable[[Grant, str], None]
 """What is told of a grant that has ended here, and why."""
 
@@ -108,8 +107,6 @@ class Grants:
     ) -> None:
         self._store, self._executions, self._now, self._ended = store, executions, now, ended
         self.consent = consent
-
-    # A person's
 
     def deposit(self, person: Person, wanted: Deposit, write: Written = _unwritten) -> tuple[Grant, bool]:
         """
