@@ -11,7 +11,7 @@ PREFIX = "flytekitplugins.authagent"
 LAYERS = [
     {"errors", "wire"},
     {"credential", "environment", "context", "kind", "endpoint", "trust", "recoverable", "rejection", "terminal"},
-    {"yaml_file", "oauth", "source", "passthrough", "callback", "program", "asked", "deadline"},
+    {"yaml_file", "oauth", "source", "passthrough", "callback", "program", "asked", "deadline", "place"},
     {"specs", "http", "sources", "discovery", "session", "keyring_items", "session_lock"},
     {"config", "flyte_config", "session_store"},
     {"binding", "providers"},

@@ -134,7 +134,9 @@ def _of_another(name: str, config: FlyteConfig, wanted: str | None) -> ProviderS
 def of_flyte(config: FlyteConfig) -> ProviderSpec | Unconfigured:
     """What Flyte's own configuration asks for; as flytekit has it, a client secret goes before `authType`."""
     if config.admin.endpoint is None:
-        return Unconfigured("flyte", "no Flyte is configured", "write ~/.flyte/config.yaml, or set FLYTE_PLATFORM_URL")
+        return Unconfigured(
+            "flyte", "Flyte's configuration names no endpoint", "write ~/.flyte/config.yaml, or set FLYTE_PLATFORM_URL"
+        )
     wanted = (config.admin.authType or "pkce").lower()
     if wanted == "authagent":
         wanted = "pkce"

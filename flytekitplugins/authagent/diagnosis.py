@@ -23,7 +23,7 @@ from flytekitplugins.authagent.http import Door
 from flytekitplugins.authagent.keyring_items import KeyringItems, KeyringTrouble
 from flytekitplugins.authagent.oauth.message import Request
 from flytekitplugins.authagent.reach import flyte_server
-from flytekitplugins.authagent.resolve import Resolution, resolve
+from flytekitplugins.authagent.resolve import SEE_DOCTOR, Resolution, resolve
 
 SKEW = 5.0
 """Seconds that clocks may differ: flyteadmin allows for none at all, and networks take a part of a second."""
@@ -60,12 +60,17 @@ def diagnose(environ: Mapping[str, str], endpoint: str | None = None) -> Iterato
         yield from _keyring()
     asked = Asked(from_environment(environ), endpoint=endpoint, configured=flyte.admin.endpoint, interactive=False)
     server = flyte_server(asked, None, settings, environ)
-    yield from _flyte(server)
+    of_flyte = list(_flyte(server))
+    yield from of_flyte
     try:
         resolution = resolve(asked, settings, environ, timeout=15.0)
         credential = resolution.check(resolution.source.get(timeout=15.0))
+    except NoCredential as error:
+        yield from _tried(error)
+        return
     except AuthAgentError as error:
-        yield _bad("credential" if isinstance(error, NoCredential) else "provider", error)
+        if error.args[0] not in (finding.what for finding in of_flyte):  # what keeps Flyte away is said once
+            yield _bad("provider", error)
         return
     yield Finding("provider", "good", f"the credential comes from {resolution.provider}")
     server = _server(resolution, settings, environ) or server
@@ -82,7 +87,7 @@ def _configuration(settings: Settings, flyte: FlyteConfig, environ: Mapping[str,
         yield Finding("config", "good", f"read {sources}")
     elif not flyte.admin.endpoint and not settings.pinned:
         yield Finding(
-            "config", "note", "there is no configuration", "write ~/.flyte/config.yaml, or set FLYTE_PLATFORM_URL"
+            "config", "note", "there is no configuration file", "write ~/.flyte/config.yaml (docs/configuration.md)"
         )
     order = " then ".join(
         n if n != "flyte" else "what Flyte's configuration says" for n in default_order.names(settings)
@@ -193,7 +198,7 @@ def _keyring() -> Iterator[Finding]:
 def _flyte(server: FlyteServer | None) -> Iterator[Finding]:
     if server is None:
         yield Finding(
-            "endpoint", "bad", "no Flyte is configured", "write ~/.flyte/config.yaml, or set FLYTE_PLATFORM_URL"
+            "endpoint", "bad", "no Flyte is configured", "set FLYTE_PLATFORM_URL to the address of your Flyte"
         )
         return
     try:
@@ -297,6 +302,15 @@ def _accepted(
         return
     whom = f" of {said.subject}" if said and said.subject else ""
     yield Finding("accepted", "good", f"Flyte takes the token{whom}")
+
+
+def _tried(error: NoCredential) -> Iterator[Finding]:
+    """What to do here; then every provider that was asked, where there are several."""
+    remedy = error.hint.removesuffix(SEE_DOCTOR)
+    yield Finding("credential", "bad", str(error.args[0]), remedy or "configure a provider", error.exit_code)
+    if len(error.attempts) > 1:
+        for attempt in error.attempts:
+            yield Finding("tried", "note", f"{attempt.provider}: {attempt.reason}", attempt.remedy)
 
 
 def _server(resolution: Resolution, settings: Settings, environ: Mapping[str, str]) -> FlyteServer | None:

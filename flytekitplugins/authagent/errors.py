@@ -16,6 +16,17 @@ both into the error document that its console shows to everyone.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A provider that was asked and had no credential: why, and what would configure it."""
+
+    provider: str
+    reason: str
+    remedy: str = ""
+
 
 class AuthAgentError(Exception):
     """Base of every error this package raises on purpose."""
@@ -47,10 +58,29 @@ class ConfigError(AuthAgentError):
 
 
 class NoCredential(AuthAgentError):
-    """Nothing we were told to ask had a credential."""
+    """
+    Nothing we were told to ask had a credential. `attempts` are all that was asked, in order.
+
+    `lists_attempts`: whether they stand in the text of the error too, behind the hint.
+    """
 
     error_code = "AUTHAGENT:NO_CREDENTIAL"
     exit_code = 3
+
+    def __init__(
+        self, message: str, *, hint: str = "", attempts: tuple[Attempt, ...] = (), lists_attempts: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.attempts, self.lists_attempts = attempts, lists_attempts
+
+    def again(self) -> NoCredential:
+        """See `AuthAgentError`."""
+        return type(self)(*self.args, hint=self.hint, attempts=self.attempts, lists_attempts=self.lists_attempts)
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        tried = "; ".join(f"{a.provider}: {a.reason} ({a.remedy})" for a in self.attempts)
+        return f"{text}\nTried: {tried}" if self.lists_attempts and tried not in text else text
 
 
 class ProviderError(AuthAgentError):

@@ -8,14 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flytekitplugins.authagent import binding as bindings
-from flytekitplugins.authagent import default_order, flyte_config, kind, providers
+from flytekitplugins.authagent import default_order, flyte_config, kind, place, providers
 from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Binding, Settings
 from flytekitplugins.authagent.context import Context
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.default_order import SwitchedOff, Unconfigured
 from flytekitplugins.authagent.endpoint import Endpoint, parse
-from flytekitplugins.authagent.errors import ConfigError, Denied, NoCredential
+from flytekitplugins.authagent.errors import Attempt, ConfigError, Denied, NoCredential
 from flytekitplugins.authagent.providers import Provider, Wanted
 from flytekitplugins.authagent.reach import flyte_server, reach
 from flytekitplugins.authagent.source import WAIT, Source
@@ -24,6 +24,12 @@ from flytekitplugins.authagent.specs import ApiKeySpec, LoginSpec, ProviderSpec,
 
 if TYPE_CHECKING:
     from flytekitplugins.authagent.providers.agent import AgentProvider
+
+
+SEE_DOCTOR = "; `authagent doctor` shows everything that was tried"
+
+MAX_SHOWN = 30
+"""Characters of a name that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +80,11 @@ def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str], *, tim
     """
     Find the provider that serves `asked` and obtain the first credential from it, within `timeout` seconds.
 
-    "Not configured" moves on to the next provider, "configured and broken" stops. Raises `NoCredential` listing
-    every attempt with its reason and remedy where nothing is configured, and whatever the chosen provider raises.
+    "Not configured" moves on to the next provider, "configured and broken" stops. Where nothing is configured, raises
+    `NoCredential` with the remedy for this place, and with every attempt in `attempts`; else whatever the chosen
+    provider raises.
     """
-    tried: dict[str, str] = {}
-    remedies: list[str] = []
+    tried: list[Attempt] = []
     for candidate in _candidates(asked, settings, environ, tried):
         _check_honoured(asked, candidate)
         if candidate.provider.kind == "passthrough":  # each thread has its own, and may have none yet
@@ -89,13 +95,36 @@ def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str], *, tim
             credential = source.get(timeout=patience)
             return _resolution(asked, settings, environ, candidate, source, credential)
         except NoCredential:
-            tried[candidate.provider.kind] = candidate.provider.absent
-            remedies.append(candidate.provider.remedy)
-    where = settings.source or "no authagent.yaml"
-    listed = "; ".join(f"{name}: {reason}" for name, reason in tried.items())
-    raise NoCredential(
-        f"no credential for {_described(asked.context)}. Tried ({where}): {listed or 'nothing'}",
-        hint="; or ".join(dict.fromkeys(remedies)) or "write a binding that matches",
+            provider = candidate.provider
+            tried.append(Attempt(provider.kind, provider.absent, provider.remedy))
+    raise _no_credential(asked, settings, environ, tuple(tried))
+
+
+def _no_credential(
+    asked: Asked, settings: Settings, environ: Mapping[str, str], attempts: tuple[Attempt, ...]
+) -> NoCredential:
+    """One sentence and one remedy; `attempts` and `authagent doctor` have the rest."""
+    whom = _described(asked.context)
+    asked_providers = [attempt for attempt in attempts if not attempt.provider.startswith("binding ")]
+    if len(asked_providers) == 1:
+        [only] = asked_providers
+        return NoCredential(f"no credential for {whom}: {only.reason}", hint=only.remedy, attempts=attempts)
+    if settings.bindings is not None:
+        return NoCredential(
+            f"no credential for {whom}: none of the {len(settings.bindings)} bindings in {settings.source} matches",
+            hint="add a binding that matches" + SEE_DOCTOR,
+            attempts=attempts,
+        )
+    config = flyte_config.load(environ)
+    flyte = asked.endpoint or asked.configured or config.admin.endpoint
+    remedy = place.remedy(environ, socket=settings.socket, flyte=flyte, is_configured=config.is_for(flyte))
+    login = next((f"{a.reason}, and no other provider" for a in attempts if a.provider == "keyring"), "no provider")
+    # Nobody can run `authagent doctor` in a pod that has ended: there Flyte's error document is all that is left.
+    return NoCredential(
+        f"no credential for {whom}: {login} is configured",
+        hint=remedy + SEE_DOCTOR,
+        attempts=attempts,
+        lists_attempts=settings.in_pod,
     )
 
 
@@ -158,7 +187,7 @@ def _insecure(endpoint: Endpoint | None, binding: Binding | None, named_by_sourc
 
 
 def _candidates(
-    asked: Asked, settings: Settings, environ: Mapping[str, str], tried: dict[str, str]
+    asked: Asked, settings: Settings, environ: Mapping[str, str], tried: list[Attempt]
 ) -> Iterator[_Candidate]:
     """The providers to ask, in order. What the bindings say about those that are not is put into `tried`."""
     pinned = kind.check(asked.provider, "provider") if asked.provider else settings.pinned
@@ -169,7 +198,7 @@ def _candidates(
         if not reasons:
             yield _candidate(binding.provider, asked, binding, settings, environ)
             return
-        tried[f"binding {n + 1}"] = ", ".join(reasons)
+        tried.append(Attempt(f"binding {n + 1}", ", ".join(reasons), f"correct its `when:` in {settings.source}"))
     if pinned:
         yield _default(pinned, asked, settings, environ)
     elif settings.bindings is None and default_order.is_switched_off(environ):
@@ -265,5 +294,10 @@ def _fetch(asked: Asked, candidate: _Candidate) -> Callable[[float | None], Cred
 
 
 def _described(context: Context) -> str:
-    known = [f"{name} {value}" for name, value in context.facts().items() if value]
-    return ", ".join(known) or "this process"
+    """Names come from elsewhere, and may be long; all of them stand in `attempts`."""
+    known = [f"{name} {_short(value)}" for name, value in context.facts().items() if value]
+    return ", ".join(known[:4]) or "this process"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "\N{HORIZONTAL ELLIPSIS}"

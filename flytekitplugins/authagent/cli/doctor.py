@@ -25,19 +25,22 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     logging.getLogger("flytekitplugins.authagent").setLevel(logging.ERROR)  # the findings say it all
-    findings = []
+    findings: list[Finding] = []
+    remedies: set[str] = set()
     for finding in diagnose(os.environ, options.endpoint):
         findings.append(finding)
         if not options.json:
-            sys.stdout.write(_lines(finding))
+            sys.stdout.write(_lines(finding, remedies))
             sys.stdout.flush()
     if options.json:
         sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
     return next((finding.exit_code for finding in findings if finding.level == "bad"), 0)
 
 
-def _lines(finding: Finding) -> str:
+def _lines(finding: Finding, remedies: set[str]) -> str:
+    """The finding, with its remedy unless that is among the `remedies` that were shown already."""
     lines = f"{_MARKS[finding.level]}  {finding.check:<10}  {printable(finding.what)}\n"
-    if finding.remedy:
+    if finding.remedy and finding.remedy not in remedies:
         lines += f"{'':<18}-> {printable(finding.remedy)}\n"
+    remedies.add(finding.remedy)
     return lines

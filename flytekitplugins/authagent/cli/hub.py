@@ -147,7 +147,7 @@ def _terminal(gone: threading.Event, browser: bool) -> Terminal:
     here = terminal.here()
 
     def ask() -> str | None:
-        while not gone.is_set():
+        while not gone.is_set() and sys.stdin and not sys.stdin.closed:
             if select.select([sys.stdin], [], [], 0.1)[0]:
                 return None if gone.is_set() else here.ask()
         return None

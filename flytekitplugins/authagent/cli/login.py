@@ -23,7 +23,10 @@ def run(arguments: list[str]) -> int:
     if provider.in_pod:
         raise ConfigError("nobody can log in in a pod", hint="there, use a provider such as agent")
     if not provider.terminal.is_there:
-        raise ConfigError("a login needs a terminal", hint="run this where you can see it and type")
+        raise ConfigError(
+            f"a login needs a terminal to show its address: {provider.terminal.missing}",
+            hint="run this in a terminal, without `2>` or `|&`",
+        )
     wanted = Wanted(scopes=tuple(options.scope))
     if not provider.client.is_needed:
         print_facts({"flyte": _flyte(provider), "login": None}, as_json=options.json)

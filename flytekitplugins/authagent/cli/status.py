@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from dataclasses import asdict
 from typing import Any
 
 from flytekitplugins.authagent import config, flyte_config
@@ -58,6 +59,7 @@ def _facts(endpoint: str | None, *, as_json: bool) -> tuple[dict[str, Any], int]
     except AuthAgentError as error:
         if isinstance(error, NoCredential):
             facts["provider"] = None if as_json else "none"
+            facts |= {"attempts": [asdict(attempt) for attempt in error.attempts]} if as_json else {}
         return facts | {"error": str(error.args[0]), "hint": error.hint or None}, error.exit_code
     facts["provider"] = resolution.provider
     facts["flyte"] = resolution.endpoint.target if resolution.endpoint else facts["flyte"]

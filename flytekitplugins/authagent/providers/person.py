@@ -34,7 +34,7 @@ class PersonProvider:
     """
     `keyring`: the login that is there. `pkce` and `device`: that, or a new one.
 
-    Nobody is ever asked in a pod, nor where there is no terminal.
+    Nobody is ever asked in a pod, nor where no terminal shows the question.
     """
 
     spec: PersonSpec
@@ -53,8 +53,9 @@ class PersonProvider:
         """See `Provider`."""
         if self.in_pod:
             return "nobody can log in in a pod"
-        where = "" if self.spec.kind == "keyring" or self.terminal.is_there else ", and there is no terminal to do it"
-        return f"nobody is logged in, or the login has ended{where}"
+        if self.spec.kind == "keyring" or self.terminal.is_there:
+            return "nobody is logged in, or the login has ended"
+        return f"nobody can be asked to log in: {self.terminal.missing}"
 
     @property
     def remedy(self) -> str:
@@ -198,5 +199,5 @@ def provider(spec: PersonSpec, server: FlyteServer | None, *, in_pod: bool, inte
     client = OAuthClient(spec, spec.kind, server, in_pod=in_pod)
     shown = terminal.here()
     if not interactive:
-        shown = replace(shown, is_there=False)
+        shown = replace(shown, is_there=False, missing="this command does not ask")
     return PersonProvider(spec, client, session_store.of_user(), shown, in_pod=in_pod)
