@@ -338,6 +338,21 @@ def test_terminating_an_execution_kills_all_processes_of_its_attempts(plane, stu
     assert all(map(gone, pids))
 
 
+def test_a_terminated_execution_is_aborting_until_its_end_is_reported(stubs):
+    register(stubs, task("sleeper", "sleep", "60"))
+    execution_id = launched(stubs, "sleeper")
+    request = execution_pb2.ExecutionTerminateRequest(id=execution_id, cause="enough")
+
+    stubs.admin.TerminateExecution(request)
+    assert phase(stubs, execution_id) == "ABORTING"
+    stubs.admin.TerminateExecution(execution_pb2.ExecutionTerminateRequest(id=execution_id, cause="once more"))
+
+    closure = ended(stubs, execution_id).closure
+    assert (phase(stubs, execution_id), closure.abort_metadata.cause) == ("ABORTED", "enough")
+    with pytest.raises(grpc.RpcError, match="already terminated"):
+        stubs.admin.TerminateExecution(request)
+
+
 def test_an_attempt_that_ignores_the_request_to_end_is_killed(plane, stubs):
     stubborn = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + FAMILY + "time.sleep(60)"
     register(stubs, script("stubborn", stubborn))

@@ -271,6 +271,20 @@ def test_the_old_refresh_token_of_flyteadmin_stays_good(internal: Running):
     assert len({old, first.json()["refresh_token"], second.json()["refresh_token"]}) == 3
 
 
+@pytest.mark.parametrize(("posture", "refreshed_at"), [("internal", 1000), ("external", 1900)])
+def test_flyteadmin_keeps_the_iat_of_the_login_when_it_refreshes(posture, refreshed_at):
+    clock = [1000.0]
+    with running(posture, lifetime=300, now=lambda: clock[0]) as provider:
+        login = provider.issuer.sign_in("alice")
+        for clock[0] in (1000.0, 1300.0, 1900.0):
+            token = provider.refresh(login).json()
+            login = token["refresh_token"]
+
+        claims = provider.read(token["access_token"]).claims
+
+    assert (claims["iat"], claims["exp"]) == (refreshed_at, 2200)
+
+
 def test_a_refresh_token_of_an_identity_provider_is_good_for_once(external: Running):
     old = external.issuer.sign_in("alice")
     new = external.refresh(old).json()["refresh_token"]

@@ -55,6 +55,7 @@ class Dialect(Protocol):
     typ: str  # of the token's header
     default_scope: str
     rotates: bool
+    keeps_issued_at: bool  # a refreshed token has the `iat` of the login, and a new `exp`
 
     def audience(self, issuer: str) -> str:
         """What the tokens of `issuer` are for, unless somebody asks for another audience."""
@@ -85,6 +86,7 @@ class Internal:
     token_type, typ = "bearer", "JWT"
     default_scope = ""
     rotates = False
+    keeps_issued_at = True
 
     def audience(self, issuer: str) -> str:
         """It is part of flyteadmin, so both have one URL."""
@@ -137,6 +139,7 @@ class External:
     token_type, typ = "Bearer", "at+jwt"
     default_scope = "all"
     rotates = True
+    keeps_issued_at = False
 
     def audience(self, issuer: str) -> str:
         """It serves many applications, Flyte being one."""

@@ -82,6 +82,7 @@ class Issuer:
         audience: str | None = None,
         actor: dict[str, Any] | None = None,
         until: float | None = None,
+        signed_in_at: float | None = None,
         ahead: int = 0,
     ) -> tuple[str, int]:
         """
@@ -89,18 +90,20 @@ class Issuer:
 
         It is for `audience`, Flyte if that is `None`. Its moments are whole seconds, so it ends up to one second
         earlier than `lifetime` from now, and never after `until`. `ahead` is by how many seconds the clock that they
-        are read from is wrong.
+        are read from is wrong. `signed_in_at` is when the sign-in was that a refreshed token comes from: some dialects
+        keep it as `iat`.
         """
         now, jti = self.now(), uuid.uuid4().hex
         issued_at = int(now)
         lifetime = self.lifetime if until is None else min(self.lifetime, int(until) - issued_at)
+        keeps = signed_in_at is not None and self.dialect.keeps_issued_at
         token = Token(
             issuer=self.issuer,
             audience=audience or self.audience,
             client_id=client_id,
             user=user,
             scopes=tuple(scopes),
-            issued_at=issued_at + ahead,
+            issued_at=int(signed_in_at or 0) if keeps else issued_at + ahead,
             expires_at=issued_at + ahead + lifetime,
             jti=jti,
             actor=actor,

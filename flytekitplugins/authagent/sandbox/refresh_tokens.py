@@ -20,7 +20,7 @@ MAX_TOKENS = 10_000
 @dataclass(frozen=True)
 class RefreshToken(TokenMixin):  # type: ignore[misc] # authlib has no types
     """
-    One refresh token, as authlib asks about it. `expires_at`: seconds since the epoch.
+    One refresh token, as authlib asks about it. `expires_at` and `signed_in_at`: seconds since the epoch.
 
     A `family` is all that came from one sign-in. `spared`: it is the sandbox's own, and faults are for others.
     Access tokens that it brings are for `audience`, the issuer's usual one where that is `None`. One refresh may ask
@@ -34,6 +34,7 @@ class RefreshToken(TokenMixin):  # type: ignore[misc] # authlib has no types
     scope: str
     expires_at: float
     family: str
+    signed_in_at: float
     spared: bool = False
     audience: str | None = None
     actor: dict[str, Any] | None = None
@@ -70,7 +71,7 @@ class RefreshTokens:
         `more` is the rest of what a `RefreshToken` is made of.
         """
         token = RefreshToken(
-            _text(), client_id, user, scope, now + self.lifetime, family=family or new_family(), **more
+            _text(), client_id, user, scope, now + self.lifetime, family or new_family(), signed_in_at=now, **more
         )
         with self._lock:
             self._keep(token)

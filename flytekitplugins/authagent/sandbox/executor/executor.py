@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+REPORT = 0.5
+"""Seconds for which an execution that was terminated stays ABORTING after its processes have ended: propeller too
+reports the end in its next round."""
+
 PROMPT = 10.0
 """Seconds that anybody waits for the executor to take note of something, or to end."""
 
@@ -32,6 +36,7 @@ class Executor:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="sandbox-executor", daemon=True)
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._aborted: list[ExecutionRecord] = []  # ended, not yet reported
         self._nodes: Nodes  # from start() on
 
     def start(self, nodes: Callable[[], Nodes]) -> None:
@@ -103,12 +108,23 @@ class Executor:
         """Here and not in `_run`, which an execution that is aborted at once never enters."""
         del self._running[id(record)]
         if task.cancelled():
+            self._aborted.append(record)
+            self._loop.call_later(REPORT, self._report)
+        else:
+            record.finished.set()
+
+    def _report(self) -> None:
+        """Say of the execution that was aborted first that it has ended."""
+        if self._aborted:
+            record = self._aborted.pop(0)
             record.move("ABORTED")
-        record.finished.set()
+            record.finished.set()
 
     def _abort(self, record: ExecutionRecord, cause: str, principal: str) -> bool:
         if record.done:
             return False
+        if record.phase == "ABORTING":
+            return True
         record.abort(cause, principal)
         if task := self._running.get(id(record)):
             task.cancel()
@@ -117,3 +133,5 @@ class Executor:
     async def _abort_all(self) -> None:
         while tasks := list(self._running.values()):  # a node that is ended may just have launched one more
             await end(tasks)
+        while self._aborted:
+            self._report()

@@ -43,6 +43,7 @@ class Refresh(grants.RefreshTokenGrant):  # type: ignore[misc] # authlib has no 
             family=refresh_token.family,
             audience=self.server.asked(self.request) or refresh_token.audience,
             actor=refresh_token.actor,
+            signed_in_at=refresh_token.signed_in_at,
         )
         token["refresh_token"] = successor.text
         self.server.identify(token, client, user)
