@@ -46,6 +46,21 @@ def running(home: Path, *, password: str | None = "\n") -> Iterator[dict[str, st
 
 
 @contextlib.contextmanager
+def silent(home: Path) -> Iterator[dict[str, str]]:
+    """A session whose keyring has the name of the service, and answers nothing. Yields the variable that finds it."""
+    needed()
+    home.mkdir(mode=0o700, exist_ok=True)
+    with _bus({"HOME": str(home), "PATH": os.environ["PATH"]}) as address:
+        from jeepney import DBusAddress, new_method_call
+        from jeepney.io.blocking import open_dbus_connection
+
+        bus = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
+        with contextlib.closing(open_dbus_connection(bus=address)) as connection:
+            connection.send_and_get_reply(new_method_call(bus, "RequestName", "su", (BUS_NAME, 0)))
+            yield {"DBUS_SESSION_BUS_ADDRESS": address}
+
+
+@contextlib.contextmanager
 def _bus(environ: dict[str, str]) -> Iterator[str]:
     # The configuration of its own has no service files: a daemon that the bus starts itself would outlive it.
     configuration = Path(environ["HOME"]) / "bus.conf"

@@ -80,6 +80,27 @@ class HomeKeyring(FileKeyring):
         super().__init__(Path(os.environ["HOME"]) / "keyring")
 
 
+class StuckKeyring(HomeKeyring):
+    """Never answers."""
+
+    def _trouble(self, method: str) -> None:
+        time.sleep(3600)
+
+
+class RefusingKeyring(HomeKeyring):
+    """Can be read, and takes nothing."""
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise PasswordSetError("pl4nted")
+
+
+class ForgetfulKeyring(HomeKeyring):
+    """Takes what it does not keep."""
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        """Nothing is kept."""
+
+
 @dataclass
 class Renewing:
     """Renews logins at a token endpoint, and counts how often."""

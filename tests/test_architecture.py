@@ -12,7 +12,7 @@ LAYERS = [
     {"errors", "wire"},
     {"credential", "environment", "context", "kind", "endpoint", "trust", "recoverable", "rejection", "terminal"},
     {"yaml_file", "oauth", "source", "passthrough", "callback", "program", "asked", "deadline", "place"},
-    {"specs", "http", "sources", "discovery", "session", "keyring_items", "session_lock"},
+    {"specs", "http", "sources", "discovery", "session", "keyring_items", "login_files", "session_lock"},
     {"config", "flyte_config", "session_store"},
     {"binding", "providers"},
     {"default_order"},

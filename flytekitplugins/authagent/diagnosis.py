@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from flytekitplugins.authagent import config, default_order, discovery, flyte_config, hub_client, wire
+from flytekitplugins.authagent import config, default_order, discovery, flyte_config, hub_client, session_store, wire
 from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Settings
 from flytekitplugins.authagent.context import from_environment
@@ -20,7 +20,7 @@ from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, NoCredential, ProviderError
 from flytekitplugins.authagent.flyte_config import FlyteConfig
 from flytekitplugins.authagent.http import Door
-from flytekitplugins.authagent.keyring_items import KeyringItems, KeyringTrouble
+from flytekitplugins.authagent.login_files import LoginFiles
 from flytekitplugins.authagent.oauth.message import Request
 from flytekitplugins.authagent.reach import flyte_server
 from flytekitplugins.authagent.resolve import SEE_DOCTOR, Resolution, resolve
@@ -57,7 +57,7 @@ def diagnose(environ: Mapping[str, str], endpoint: str | None = None) -> Iterato
     yield from _agent(settings)
     yield from _hub(settings)
     if not settings.in_pod:
-        yield from _keyring()
+        yield from _keyring(environ)
     asked = Asked(from_environment(environ), endpoint=endpoint, configured=flyte.admin.endpoint, interactive=False)
     server = flyte_server(asked, None, settings, environ)
     of_flyte = list(_flyte(server))
@@ -181,15 +181,22 @@ def _hub(settings: Settings) -> Iterator[Finding]:
     )
 
 
-def _keyring() -> Iterator[Finding]:
-    try:
-        KeyringItems().get("authagent doctor")
-    except KeyringTrouble as trouble:
+def _keyring(environ: Mapping[str, str]) -> Iterator[Finding]:
+    store, files = session_store.of_user(), LoginFiles(environ)
+    for path in files.all():
+        yield Finding(
+            "login",
+            "note",
+            f"a login is kept in {path}, which only we can read and which is not encrypted",
+            "where a keyring works, `authagent login --store keyring` keeps the next one there",
+        )
+    trouble = store.keyring_trouble()
+    if trouble:
         yield Finding(
             "keyring",
             "note",
             f"the keyring cannot be used: {trouble}",
-            "unlock it, or install one (gnome-keyring, KWallet); until then a login ends with its process",
+            "unlock it, install one (gnome-keyring, KWallet), or keep logins in a file: `authagent login --store file`",
         )
     else:
         yield Finding("keyring", "good", "the keyring can be used")

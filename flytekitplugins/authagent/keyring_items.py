@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 
 SERVICE = "flytekitplugins-authagent"
 
-DEADLINE = 10.0
-"""Seconds for one call: a backend may be waiting for somebody to type a password."""
+DEADLINE = 4.0
+"""Seconds for one call. It is less than the patience of every command, which has other providers to ask."""
+
+UNLOCK = 30.0
+"""Seconds for a call where a person is there, who may have to type the keyring's password first."""
 
 REST = 60.0
 """Seconds for which a keyring that was in trouble is left alone: a locked one would ask each time."""
@@ -29,6 +33,7 @@ PART = 1000
 MAX_PARTS = 100
 
 _MARK = "authagent-parts:"
+_PROBE = "authagent probe"
 
 
 class KeyringTrouble(Exception):
@@ -43,9 +48,26 @@ class KeyringItems:
     written, last: who reads meanwhile gets the old one.
     """
 
-    def __init__(self, backend: KeyringBackend | None = None, *, deadline: float = DEADLINE) -> None:
-        self._backend, self._deadline = backend, deadline
+    def __init__(
+        self, backend: KeyringBackend | None = None, *, deadline: float = DEADLINE, unlock: float = UNLOCK
+    ) -> None:
+        self._backend, self._deadline, self._unlock = backend, deadline, unlock
         self._trouble: tuple[float, str] | None = None
+        self._name = "its backend"
+        self._wait: Callable[[], None] | None = None
+
+    def check(self, wait: Callable[[], None]) -> None:
+        """
+        Find out whether it keeps what it is given, while a person is there who can unlock it.
+
+        `wait` is called once where it is slow. Raises `KeyringTrouble`.
+        """
+        self._trouble, self._wait = None, wait
+        try:
+            self.set(_PROBE, "kept")
+            self.delete(_PROBE)
+        finally:
+            self._wait = None
 
     def get(self, name: str, service: str = SERVICE) -> str | None:
         """The text, `None` where there is no such item. Raises `KeyringTrouble`."""
@@ -114,19 +136,31 @@ class KeyringItems:
 
         def call() -> None:
             try:
-                answer.set_result(getattr(self._backend or _usual(), method)(*arguments))
+                backend = self._backend or _usual()
+                self._name = f"{type(backend).__module__}.{type(backend).__qualname__}"
+                answer.set_result(getattr(backend, method)(*arguments))
             except BaseException as failed:  # a backend of anybody's: whatever it is, it is trouble
                 answer.set_exception(failed)
 
         threading.Thread(target=call, name="authagent-keyring", daemon=True).start()
         try:
-            return answer.result(self._deadline)
+            return self._awaited(answer)
         except FutureTimeoutError:
-            raise self._rested(f"it did not answer within {self._deadline:g} s") from None
+            raise self._rested(f"{self._name} did not answer within {self._deadline:g} s") from None
         except Exception as failed:
             if method == "get_password":
                 raise self._rested(_reason(failed)) from None
             raise KeyringTrouble(_reason(failed)) from None
+
+    def _awaited(self, answer: Future[Any]) -> Any:
+        try:
+            return answer.result(self._deadline)
+        except FutureTimeoutError:
+            if answer.done() or self._wait is None:
+                raise
+            wait, self._wait = self._wait, None
+            wait()
+            return answer.result(self._unlock)
 
     def _rested(self, reason: str) -> KeyringTrouble:
         self._trouble = time.monotonic() + REST, reason

@@ -1,4 +1,4 @@
-"""Where logins are kept: in the keyring, or in memory where there is none that works."""
+"""Where logins are kept: in the keyring, in a file where a person chose that, or in memory where neither works."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Literal
 
 from flytekitplugins.authagent import endpoint as endpoints
 from flytekitplugins.authagent import session_lock
 from flytekitplugins.authagent.credential import Credential, Secret, claims, from_token, moment, token
-from flytekitplugins.authagent.errors import Denied, ProviderError
+from flytekitplugins.authagent.errors import ConfigError, Denied, ProviderError
 from flytekitplugins.authagent.keyring_items import KeyringItems, KeyringTrouble
+from flytekitplugins.authagent.login_files import LoginFiles
 from flytekitplugins.authagent.session import Session, SessionKey, from_json
 
 logger = logging.getLogger(__name__)
@@ -23,29 +25,38 @@ Enough = Callable[[Credential, float], bool]
 """Whether a credential is good for long enough at a moment."""
 
 
+Place = Literal["keyring", "file"]
+"""Where a person may choose to keep a login."""
+
+
 class SessionStore:
     """
     Logins by key, for all threads and processes of a user.
 
-    Where the keyring is in trouble a login is kept in this process alone, and one warning says so.
+    A login stays where it was put: in its file if it has one, else in the keyring. Where it cannot be written there it
+    is kept in this process alone, and one warning says so; nothing is ever put into a file that nobody chose.
     """
 
     def __init__(self, items: KeyringItems, environ: Mapping[str, str]) -> None:
-        self._items, self._environ = items, environ
+        self._items, self._environ, self._files = items, environ, LoginFiles(environ)
         self._memory: dict[str, Session] = {}
         self._warned = False
         self._lock = threading.Lock()
+        self.trouble: str | None = None
+        """Why the keyring could not be read the last time."""
         _stores.add(self)
 
     def load(self, key: SessionKey) -> Session | None:
-        """The login under `key`, expired or not; `None` where there is none."""
+        """
+        The login under `key`, expired or not; `None` where there is none.
+
+        Raises `ConfigError` for a file that others can reach.
+        """
         if found := self._memory.get(str(key)):
             return found
-        try:
-            text = self._items.get(str(key))
-        except KeyringTrouble as trouble:
-            self._warn(trouble)
-            return None
+        text = self._files.get(str(key))
+        if text is None:
+            text = self._of_keyring(str(key))
         if text is None:
             return None
         try:
@@ -54,26 +65,91 @@ class SessionStore:
             logger.warning("%s; it counts as none, and the next login replaces it", wrong)
             return None
 
-    def save(self, key: SessionKey, session: Session) -> None:
-        """Keep `session` under `key`, in the place of what was there."""
+    def save(self, key: SessionKey, session: Session, *, to: Place | None = None) -> None:
+        """
+        Keep `session` under `key`, in the place of what was there: where that was kept, unless `to` says where.
+
+        Raises `ConfigError` where it cannot be kept in the place that `to` names.
+        """
         session = self._shared_with_pyflyte(session)
+        kept_in = to or self.kept_in(key) or "keyring"
         try:
-            self._items.set(str(key), session.to_json().reveal())
-        except KeyringTrouble as trouble:
+            self._write(str(key), session, kept_in)
+        except (KeyringTrouble, OSError) as trouble:
+            reason = _reason(trouble)
+            if to is not None:
+                raise ConfigError(f"the login cannot be kept in the {to}: {reason}", hint=REMEDY[to]) from None
             self._memory[str(key)] = session
-            self._warn(trouble)
-            with suppress(KeyringTrouble):  # what is there still would be spent a second time
-                self._items.delete(str(key))
-        else:
-            self._memory.pop(str(key), None)
+            self._warn(f"the login cannot be kept in the {kept_in}: {reason}")
+            with suppress(KeyringTrouble, OSError):  # what is there still would be spent a second time
+                self._erase(str(key), kept_in)
+            return
+        self._memory.pop(str(key), None)
+        if to is not None:
+            with suppress(KeyringTrouble, OSError):  # an older login in the other place
+                self._erase(str(key), "keyring" if to == "file" else "file")
+
+    def check(self, place: Place, say: Callable[[str], None]) -> None:
+        """
+        Find out whether `place` keeps a login, before a person makes the effort of one.
+
+        `say` tells them where it needs them. Raises `ConfigError`.
+        """
+        if place == "file":
+            self._files.check()
+            return
+        try:
+            self._items.check(lambda: say("Waiting for the keyring: unlock it where it asks for its password."))
+        except KeyringTrouble as trouble:
+            raise ConfigError(f"the keyring cannot keep a login: {trouble}", hint=REMEDY["keyring"]) from None
+        self.trouble = None
+
+    def keyring_trouble(self) -> str | None:
+        """Why the keyring cannot be read, `None` where it can."""
+        self._of_keyring("authagent doctor")
+        return self.trouble
+
+    def kept_in(self, key: SessionKey) -> Place | None:
+        """Where the login under `key` is kept, as far as that is known without the keyring."""
+        path = self._files.path(str(key))
+        return "file" if path and os.path.lexists(path) else None
+
+    def described(self, place: Place, key: SessionKey) -> str:
+        """What to tell a person about where their login is."""
+        if place == "keyring":
+            return "the keyring"
+        return f"{self._files.path(str(key))} (readable by you only; not encrypted)"
 
     def delete(self, key: SessionKey) -> None:
-        """Forget the login under `key`."""
+        """Forget the login under `key`, wherever it is."""
         self._memory.pop(str(key), None)
+        had_file = self._files.delete(str(key))
         try:
             self._items.delete(str(key))
         except KeyringTrouble as trouble:
-            self._warn(trouble)
+            if not had_file:
+                self._warn(f"the keyring cannot be used: {trouble}")
+
+    def _of_keyring(self, name: str) -> str | None:
+        try:
+            text = self._items.get(name)
+        except KeyringTrouble as trouble:
+            self._note(trouble)
+            return None
+        self.trouble = None
+        return text
+
+    def _write(self, name: str, session: Session, place: Place) -> None:
+        if place == "file":
+            self._files.set(name, session.to_json().reveal())
+        else:
+            self._items.set(name, session.to_json().reveal())
+
+    def _erase(self, name: str, place: Place) -> None:
+        if place == "file":
+            self._files.delete(name)
+        else:
+            self._items.delete(name)
 
     def fresh(
         self, key: SessionKey, renew: Callable[[Session], Session], *, enough: Enough, now: Callable[[], float]
@@ -136,7 +212,7 @@ class SessionStore:
             try:
                 texts = {name: self._items.get(name, service) for name in _PYFLYTES}
             except KeyringTrouble as trouble:
-                self._warn(trouble)
+                self._note(trouble)
                 return None
             if texts["access_token"]:
                 return _from_pyflyte(texts, service)
@@ -149,7 +225,7 @@ class SessionStore:
                 for name in _PYFLYTES:
                     self._items.delete(name, service)
         except KeyringTrouble as trouble:
-            self._warn(trouble)
+            self._note(trouble)
 
     def _as_pyflyte_has_it(self, key: SessionKey, session: Session) -> Session:
         """A login that is `pyflyte`'s too: as `pyflyte` renewed it last, where it did."""
@@ -185,21 +261,35 @@ class SessionStore:
             return replace(session, pyflytes=None)
         return session
 
-    def _warn(self, trouble: KeyringTrouble) -> None:
+    def _note(self, trouble: KeyringTrouble) -> None:
+        """Remember why the keyring was of no use. It matters to those alone who find no credential elsewhere."""
+        self.trouble = str(trouble)
+        logger.info("the keyring cannot be read: %s", trouble)
+
+    def _warn(self, what: str) -> None:
         with self._lock:
             if self._warned:
                 return
             self._warned = True
         logger.warning(
-            "the keyring cannot be used: %s. Logins are known to this process only, and end with it; `authagent doctor`"
-            " says what to do",
-            trouble,
+            "%s. It is known to this process only, and ends with it; `authagent doctor` says what to do", what
         )
 
     def _forked(self) -> None:
         """The parent goes on with its logins; spending one refresh token twice would end them for both."""
         self._lock = threading.Lock()
         self._memory = {name: session.without_refresh_token() for name, session in self._memory.items()}
+
+
+REMEDY: Mapping[Place, str] = {
+    "keyring": "`authagent login --store file` keeps it in a file that only you can read, and that is not encrypted",
+    "file": "check the disk, or use `authagent login --store keyring`",
+}
+"""What to do where a place keeps no login."""
+
+
+def _reason(trouble: KeyringTrouble | OSError) -> str:
+    return str(trouble) if isinstance(trouble, KeyringTrouble) else trouble.strerror or type(trouble).__name__
 
 
 _PYFLYTES = ("access_token", "refresh_token", "id_token")

@@ -13,6 +13,7 @@ from flytekitplugins.authagent.oauth import userinfo
 from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.providers.person import PersonProvider
 from flytekitplugins.authagent.session import Session
+from flytekitplugins.authagent.session_store import Place
 
 
 def run(arguments: list[str]) -> int:
@@ -32,9 +33,12 @@ def run(arguments: list[str]) -> int:
         print_facts({"flyte": _flyte(provider), "login": None}, as_json=options.json)
         provider.terminal.say(f"Flyte at {_flyte(provider)} has no authentication: there is nothing to log in to.")
         return 0
-    with provider.store.exclusively(provider.key(wanted)):
-        session = provider.log_in(provider.client.target(wanted), wanted, browser=not options.no_browser)
-    print_facts(_facts(provider, session, options.json), as_json=options.json)
+    key = provider.key(wanted)
+    place: Place = options.store or provider.store.kept_in(key) or "keyring"
+    with provider.store.exclusively(key):
+        session = provider.log_in(provider.client.target(wanted), wanted, browser=not options.no_browser, keep_in=place)
+    kept_in = place if options.json else provider.store.described(place, key)
+    print_facts(_facts(provider, session, options.json) | {"kept_in": kept_in}, as_json=options.json)
     return 0
 
 
@@ -64,7 +68,7 @@ def _flyte(provider: PersonProvider) -> str | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="authagent login",
-        description="Log in once, with a browser; the login is kept in the keyring and renewed for all your programs.",
+        description="Log in once, with a browser; the login is kept and renewed for all your programs.",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--browser", action="store_true", help="with a browser on this machine (code and PKCE)")
@@ -72,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-browser", action="store_true", help="only show the address, and take a pasted answer")
     parser.add_argument("--endpoint", metavar="E", help="the Flyte to log in to, where it is not the configured one")
     parser.add_argument("--scope", action="append", default=[], metavar="S", help="a scope to ask for; may be repeated")
+    parser.add_argument(
+        "--store",
+        choices=("keyring", "file"),
+        help="keep the login in the keyring, or in a file that only you can read and that is not encrypted"
+        " (where your last login is, else the keyring)",
+    )
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait for you (300)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

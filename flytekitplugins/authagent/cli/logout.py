@@ -33,6 +33,11 @@ def run(arguments: list[str]) -> int:
     key = provider.key(Wanted(scopes=tuple(options.scope)))
     if not options.forget:
         session = provider.store.load(key) or provider.store.of_pyflyte(key)
+        if session is None and provider.store.trouble:
+            raise NoCredential(
+                f"no login is in a file, and the keyring cannot be read ({provider.store.trouble})",
+                hint="unlock or start the keyring, and try again",
+            )
         if session is None:
             raise NoCredential("nobody is logged in", hint="`authagent status` says what is configured")
         said = _revoke(provider, session)

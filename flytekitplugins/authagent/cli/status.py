@@ -10,12 +10,13 @@ from typing import Any
 
 from flytekitplugins.authagent import config, flyte_config
 from flytekitplugins.authagent.asked import Asked
-from flytekitplugins.authagent.cli import agent_facts
+from flytekitplugins.authagent.cli import agent_facts, person
 from flytekitplugins.authagent.cli.shown import ends, print_facts
 from flytekitplugins.authagent.cli.whoami import scopes
 from flytekitplugins.authagent.context import from_environment
 from flytekitplugins.authagent.errors import AuthAgentError, NoCredential
-from flytekitplugins.authagent.resolve import resolve
+from flytekitplugins.authagent.providers import Wanted
+from flytekitplugins.authagent.resolve import Resolution, resolve
 
 
 def run(arguments: list[str]) -> int:
@@ -48,6 +49,7 @@ def _facts(endpoint: str | None, *, as_json: bool) -> tuple[dict[str, Any], int]
         "scopes": [],
         "expires_at": None,
         "header": None,
+        "kept_in": None,
         "in_pod": settings.in_pod if as_json else ("yes" if settings.in_pod else "no"),
         "error": None,
         "hint": None,
@@ -68,7 +70,18 @@ def _facts(endpoint: str | None, *, as_json: bool) -> tuple[dict[str, Any], int]
     facts["scopes"] = scopes(credential)
     facts["expires_at"] = ends(credential, time.time(), as_json=as_json)
     facts["header"] = resolution.header or credential.header
+    facts["kept_in"] = _kept_in(resolution, endpoint, as_json=as_json)
     return facts, 0
+
+
+def _kept_in(resolution: Resolution, endpoint: str | None, *, as_json: bool) -> str | None:
+    """Where the login is kept, where the credential is a login's."""
+    if resolution.provider not in ("keyring", "pkce", "device"):
+        return None
+    provider = person.provider(endpoint, kind="pkce")
+    key = provider.key(Wanted())
+    place = provider.store.kept_in(key) or "keyring"
+    return place if as_json else provider.store.described(place, key)
 
 
 def _chosen_by(settings: config.Settings) -> str:

@@ -17,7 +17,7 @@ from flytekitplugins.authagent.oauth.token_response import Granted
 from flytekitplugins.authagent.providers import Wanted, login
 from flytekitplugins.authagent.providers.oauth_client import OAuthClient
 from flytekitplugins.authagent.session import Session, SessionKey
-from flytekitplugins.authagent.session_store import Enough, SessionStore
+from flytekitplugins.authagent.session_store import Enough, Place, SessionStore
 from flytekitplugins.authagent.specs import DeviceSpec, KeyringSpec, PkceSpec
 from flytekitplugins.authagent.terminal import Terminal
 
@@ -54,6 +54,8 @@ class PersonProvider:
         if self.in_pod:
             return "nobody can log in in a pod"
         if self.spec.kind == "keyring" or self.terminal.is_there:
+            if self.store.trouble:
+                return f"no login is in a file, and the keyring cannot be read ({self.store.trouble})"
             return "nobody is logged in, or the login has ended"
         return f"nobody can be asked to log in: {self.terminal.missing}"
 
@@ -101,12 +103,21 @@ class PersonProvider:
             logger.info("%s: %s", self.kind, ended)
             return None
 
-    def log_in(self, target: Target, wanted: Wanted, *, browser: bool = True) -> Session:
+    def log_in(self, target: Target, wanted: Wanted, *, browser: bool = True, keep_in: Place | None = None) -> Session:
         """
         A new login, kept for the next time. Without `browser` its address is only shown.
 
-        Raises as `login.by_browser` and `login.by_device`.
+        `keep_in` is where it must be kept, found out before the person is asked; without it, the login is for this
+        process alone where the keyring is in trouble. Raises as `SessionStore.check`, `login.by_browser` and
+        `login.by_device`.
         """
+        if keep_in is not None:
+            self.store.check(keep_in, self.terminal.say)
+        elif self.store.trouble and self.store.kept_in(self.key(wanted)) is None:
+            self.terminal.say(
+                f"The keyring cannot be used ({self.store.trouble}), so this login ends with this program."
+                f" To keep one, run `authagent login --store file`.\n"
+            )
         scopes = target.scopes or self.client.from_flyte.scopes
         asked = replace(target, scopes=scopes)
         if isinstance(self.spec, DeviceSpec):
@@ -123,7 +134,7 @@ class PersonProvider:
         else:
             raise ConfigError("keyring only keeps logins", hint="use pkce or device")
         made = self._session(granted)
-        self.store.save(self.key(wanted), made)
+        self.store.save(self.key(wanted), made, to=keep_in)
         return made
 
     def key(self, wanted: Wanted) -> SessionKey:
