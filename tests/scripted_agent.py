@@ -16,8 +16,11 @@ from urllib.parse import parse_qsl
 Answer = tuple[int, Any]
 """A status, and a body: bytes as they are, everything else as JSON."""
 
-UNGRANTED: Answer = (400, {"error": "unauthorized_client", "error_description": "this execution has no grant"})
-LATER: Answer = (503, {"error": "temporarily_unavailable", "error_description": "not now"})
+UNGRANTED: Answer = (
+    400,
+    {"error": "unauthorized_client", "error_description": "no grant covers the execution that asks"},
+)
+LATER: Answer = (503, {"error": "temporarily_unavailable", "error_description": "pods cannot be attested for now"})
 
 
 class Asked(NamedTuple):

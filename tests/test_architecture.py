@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "flytekitplugins" / "authagent"
 PREFIX = "flytekitplugins.authagent"
 
 LAYERS = [
-    {"errors", "wire"},
+    {"errors", "own_words", "wire"},
     {"credential", "environment", "context", "kind", "endpoint", "trust", "recoverable", "rejection", "terminal"},
     {"yaml_file", "oauth", "source", "passthrough", "callback", "program", "asked", "deadline", "place"},
     {"specs", "http", "sources", "discovery", "session", "keyring_items", "login_files", "session_lock"},

@@ -108,15 +108,17 @@ class FlyteServer:
         target, channel = self.endpoint.target, self.channel()
         try:
             return getattr(stub(channel), method)(request, timeout=self.timeout, metadata=metadata)
-        except grpc.RpcError as failed:
-            if failed.code() == grpc.StatusCode.UNIMPLEMENTED and "404" not in (failed.details() or ""):
-                return None
-            if failed.code() == grpc.StatusCode.UNAUTHENTICATED:
-                words = rejection.reason(failed.details() or "")
-                raise Rejected(f"Flyte at {target} takes no such token: {words}", hint=rejection.hint(words)) from None
-            raise _explained(target, failed.code().name, failed.details() or "") from None
+        except grpc.RpcError as error:
+            failed = error
         finally:
             channel.close()
+        # Out here, for the context of an error raised up there would have what Flyte said.
+        if failed.code() == grpc.StatusCode.UNIMPLEMENTED and "404" not in (failed.details() or ""):
+            return None
+        if failed.code() == grpc.StatusCode.UNAUTHENTICATED:
+            words = rejection.reason(failed.details() or "")
+            raise Rejected(f"Flyte at {target} takes no such token: {words}", hint=rejection.hint(words))
+        raise _explained(target, failed.code().name, failed.details() or "")
 
 
 @dataclass(frozen=True)

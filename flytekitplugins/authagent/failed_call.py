@@ -56,10 +56,15 @@ def is_one(error: BaseException | None) -> bool:
     code = error.code() if isinstance(error, grpc.RpcError) and hasattr(error, "code") else None
     if code == grpc.StatusCode.UNAUTHENTICATED:
         return True
-    return code == grpc.StatusCode.UNKNOWN and bool(re.search(r"status: (401|302)\b", reason(error)))
+    return code == grpc.StatusCode.UNKNOWN and bool(re.search(r"status: (401|302)\b", _details(error)))
 
 
 def reason(error: BaseException | None) -> str:
-    """The server's own words, without what they quote of the token."""
+    """Why Flyte rejected the credential, in our words."""
+    return rejection.reason(_details(error))
+
+
+def _details(error: BaseException | None) -> str:
+    """The server's own words. They are never shown: they may repeat the token."""
     details = error.details() if isinstance(error, grpc.RpcError) and hasattr(error, "details") else None
-    return rejection.reason(details or "")
+    return details or ""

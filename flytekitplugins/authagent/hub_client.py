@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from flytekitplugins.authagent import own_words
 from flytekitplugins.authagent.credential import Secret, moment
 from flytekitplugins.authagent.errors import (
     AuthAgentError,
@@ -22,6 +23,7 @@ from flytekitplugins.authagent.errors import (
     Rejected,
 )
 from flytekitplugins.authagent.http import Door
+from flytekitplugins.authagent.oauth import error_code
 from flytekitplugins.authagent.oauth.message import Request, Response
 
 STATUSES = ("pending", "active", "ended")
@@ -38,7 +40,6 @@ _PART = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}"
 _EXECUTION = re.compile(f"{_PART}:{_PART}:{_PART}")
 _ID = re.compile(r"[A-Za-z0-9_\-]{1,128}")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
-_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class HubClient:
 
     def _answer(self, path: str, form: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
         token = self.token()
-        return read(_sent(self.door, request(self.url + path, token, form)), token)
+        return read(_sent(self.door, request(self.url + path, token, form)))
 
 
 def request(url: str, token: Secret, form: Sequence[tuple[str, str]] = ()) -> Request:
@@ -165,8 +166,8 @@ def describe(url: str, door: Door) -> Described:
     return Described(_text(answer, "resource", response.url), issuer, known)
 
 
-def read(response: Response, token: Secret | None = None) -> dict[str, Any]:
-    """What a good answer says. Raises as `HubClient`; nothing that the hub says about `token` is repeated."""
+def read(response: Response) -> dict[str, Any]:
+    """What a good answer says. Raises as `HubClient`; of a refusal the error code and our own sentences are shown."""
     status = response.status
     if status in (200, 201, 202):
         return _json(response)
@@ -176,18 +177,17 @@ def read(response: Response, token: Secret | None = None) -> dict[str, Any]:
             hint="write the url that it redirects to, if that is the hub's",
         )
     if status == 429 or status >= 500:
-        raise ProviderUnavailable(
-            f"{response.url} answered {status}{_words(response, token)}", hint=_when(response.headers)
-        )
+        raise ProviderUnavailable(f"{response.url} answered {status}{_words(response)}", hint=_when(response.headers))
     if status == 401:
-        raise Rejected(f"the hub does not take the token (401{_words(response, token)})", hint="log in to the hub")
-    code = _json(response).get("error")
-    code = code if isinstance(code, str) and _CODE.fullmatch(code) else "no error code"
-    told = f"the hub refused: {code}{_words(response, token)}"
+        raise Rejected(f"the hub does not take the token (401{_words(response)})", hint="log in to the hub")
+    code = error_code.shown(_json(response))
+    told = f"the hub refused: {code}{_words(response)}"
     if status in (403, 404, 409) or code in ("invalid_scope", "unauthorized_client", "access_denied"):
         raise Denied(told)
     if status == 400:
-        raise ConfigError(told, hint="correct what is asked for")
+        raise ConfigError(
+            told, hint="ask for less time, for other scopes, or for another execution: the hub has its bounds"
+        )
     raise ProviderError(f"{response.url} answered {status}: {code}")
 
 
@@ -253,15 +253,12 @@ def _of_the_hub(failed: AuthAgentError) -> AuthAgentError:
     return type(failed)(str(failed.args[0]), hint=failed.hint.replace("identity provider", "hub"))
 
 
-def _words(response: Response, token: Secret | None) -> str:
-    """The hub's own, unless they repeat the token."""
+def _words(response: Response) -> str:
+    """A sentence of our own hub, if it says one: other words may repeat the token."""
     try:
-        text = response.json().get("error_description")
+        words = own_words.said(response.json())
     except ProviderError:
         return ""
-    if not isinstance(text, str) or (token and token.reveal() in text):
-        return ""
-    words = "".join(c if c.isprintable() else " " for c in text)[:LONGEST_TEXT].strip()
     return f": {words}" if words else ""
 
 

@@ -146,10 +146,11 @@ def _spec(context: Context, flyte: FlyteRemote) -> Any:
     stub = AdminServiceStub(user_info.unrepeated(client))
     try:
         return stub.GetExecution(WorkflowExecutionGetRequest(id=id), timeout=user_info.TIMEOUT).spec
-    except grpc.RpcError as failed:
-        if failed.code() in _MISSING:
-            return None
-        raise user_info.failure(failed, client.url, "who launched this execution") from None
+    except grpc.RpcError as error:
+        failed = error
+    if failed.code() in _MISSING:
+        return None
+    raise user_info.failure(failed, client.url, "who launched this execution")
 
 
 def _name_of(subject: str | None, flyte: FlyteRemote) -> str | None:

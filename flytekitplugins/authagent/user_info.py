@@ -42,10 +42,16 @@ def ask(client: RawSynchronousFlyteClient, *, timeout: float = TIMEOUT) -> UserI
     """
     try:
         answer = IdentityServiceStub(unrepeated(client)).UserInfo(UserInfoRequest(), timeout=timeout)
-    except grpc.RpcError as failed:
-        if failed.code() == grpc.StatusCode.UNIMPLEMENTED:
-            return None
-        raise failure(failed, client.url, "who its caller is") from None
+    except grpc.RpcError as error:
+        failed = error
+    else:
+        return _of(answer)
+    if failed.code() == grpc.StatusCode.UNIMPLEMENTED:
+        return None
+    raise failure(failed, client.url, "who its caller is")  # out here: its context would have what Flyte said
+
+
+def _of(answer: Any) -> UserInfo | None:
     found = UserInfo(answer.subject or None, full_name(answer), answer.email or None)
     return None if found == UserInfo() else found
 
@@ -70,8 +76,8 @@ def unrepeated(client: RawSynchronousFlyteClient) -> grpc.Channel:
 
 def failure(failed: grpc.RpcError, endpoint: str, what: str) -> AuthAgentError:
     """A call that failed, as our error: Flyte at `endpoint` does not say `what`."""
-    words = failed_call.reason(failed)
     if failed_call.is_one(failed):
+        words = failed_call.reason(failed)
         return Rejected(f"Flyte at {endpoint} rejected the credential: {words}", hint=rejection.hint(words))
     kind = ProviderUnavailable if failed.code() in _FOR_NOW else ProviderError
-    return kind(f"Flyte at {endpoint} does not say {what}: {failed.code().name} {words}".rstrip())
+    return kind(f"Flyte at {endpoint} does not say {what}: {failed.code().name}")

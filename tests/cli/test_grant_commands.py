@@ -51,7 +51,7 @@ def test_for_how_long_is_the_hubs_to_say_unless_the_person_does(person: Person) 
     assert (done.returncode, "(in 4 h)" in done.stdout) == (0, True), done.stderr
     assert person.hub.forms == [{"execution": EXECUTION}]
     done = person.run("grant", EXECUTION, "--for", "8h")
-    assert (done.returncode, "a grant lasts 4h at most" in done.stderr) == (2, True)
+    assert (done.returncode, "ask for less time" in done.stderr) == (2, True)
 
 
 def test_a_grant_that_lasts_longer_than_what_is_asked_for_stays_and_that_is_said(person: Person) -> None:
@@ -81,7 +81,7 @@ def test_a_grant_that_is_prolonged_or_lasts_as_asked_needs_no_word(
         (("grant",), {}, 2, "PROJECT:DOMAIN:NAME"),
         (("grant", "abc"), {}, 2, "does not name an execution"),
         (("grant", EXECUTION, "--for", "forever"), {}, 2, "is no time such as"),
-        (("grant", EXECUTION, "--for", "9d"), {}, 2, "a grant lasts 24h at most"),
+        (("grant", EXECUTION, "--for", "9d"), {}, 2, "ask for less time"),
         (("grant", EXECUTION), {"AUTHAGENT_HUB": ""}, 2, "no hub is configured"),
         (("grant", EXECUTION), {"AUTHAGENT_HUB": "http://hub.example.com"}, 2, "AUTHAGENT_HUB"),
         (("grant", EXECUTION), {"AUTHAGENT_HUB_TOKEN_FILE": ""}, 2, "nothing says how to log in"),
@@ -92,7 +92,7 @@ def test_a_grant_that_is_prolonged_or_lasts_as_asked_needs_no_word(
         (("revoke", "--all", "x"), {}, 2, "say which grants to end"),
         (("revoke", "a:b"), {}, 2, "does not name an execution"),
         (("revoke", "../x"), {}, 2, "is no grant's id"),
-        (("revoke", "unknown"), {}, 4, "there is no such grant"),
+        (("revoke", "unknown"), {}, 4, "you have no such grant"),
     ],
 )
 def test_exit_codes(person: Person, arguments: tuple[str, ...], environ: dict[str, str], code: int, says: str) -> None:

@@ -96,7 +96,7 @@ class Hub:
         if (method, path) == ("POST", "/grants/revoke"):
             found = [g for g in self.grants.values() if form in ({"id": g["id"]}, {"execution": g["execution"]})]
             if not found:
-                return 404, {"error": "not_found", "error_description": "there is no such grant"}
+                return 404, {"error": "not_found", "error_description": "you have no such grant"}
             if found[0]["id"] in self.stuck:
                 return 503, {"error": "temporarily_unavailable", "error_description": "not that one"}
             if found[0]["status"] != "ended":
@@ -104,7 +104,7 @@ class Hub:
             return 200, found[0] | self.changes
         grant = self.grants.get(path.removeprefix("/grants/"))
         if grant is None:
-            return 404, {"error": "not_found", "error_description": "there is no such grant"}
+            return 404, {"error": "not_found", "error_description": "you have no such grant"}
         self._look(grant)
         return 200, grant | self.changes
 

@@ -60,7 +60,7 @@ def test_an_end_that_is_none_is_an_error_and_never_for_ever(expires_in: object) 
     ("status", "content", "error", "says"),
     [
         (400, {"error": "invalid_scope"}, Denied, "invalid_scope"),
-        (401, {"error": "invalid_client", "error_description": "no such client"}, Denied, "no such client"),
+        (401, {"error": "invalid_client", "error_description": "no such client"}, Denied, "invalid_client"),
         (400, {"error": "unsupported_grant_type"}, ProviderError, "unsupported_grant_type"),
         (400, {"error": "slow_down"}, ProviderUnavailable, "slow_down"),
         (429, b"", ProviderUnavailable, "429"),

@@ -18,7 +18,10 @@ from flytekitplugins.authagent.providers.agent import AgentProvider
 
 CHILD, OURS = "p:d:child", "p:d:ours"
 TOLD = "/grants/children"
-FOREIGN = {"error": "access_denied", "error_description": "somebody else launched that"}
+FOREIGN = {
+    "error": "access_denied",
+    "error_description": "that execution is not one that you launched, or names a parent itself",
+}
 
 
 @pytest.fixture
@@ -72,10 +75,22 @@ class TestAdopting:
     @pytest.mark.parametrize(
         ("answer", "error", "says"),
         [
-            ((403, FOREIGN), Denied, "access_denied: somebody else launched that"),
-            ((400, FOREIGN), Denied, "access_denied: somebody else launched that"),  # an agent has passed it on
+            (
+                (403, FOREIGN),
+                Denied,
+                "access_denied: that execution is not one that you launched, or names a parent itself",
+            ),
+            (
+                (400, FOREIGN),
+                Denied,
+                "access_denied: that execution is not one that you launched, or names a parent itself",
+            ),  # an agent has passed it on
             ((401, {"error": "invalid_client"}), Denied, "invalid_client"),
-            ((409, {"error": "conflict", "error_description": "another person's grant"}), Denied, "another person's"),
+            (
+                (409, {"error": "conflict", "error_description": "another grant covers that execution"}),
+                Denied,
+                "another grant",
+            ),
             ((400, {"error": "invalid_request"}), Denied, "invalid_request"),
             ((403, {"error": "unauthorized_client"}), Denied, "unauthorized_client"),
             ((400, b"unauthorized_client"), ProviderError, "not as an agent does"),
@@ -112,7 +127,7 @@ class TestAdopting:
     def test_not_for_ever(self, agent: ScriptedAgent) -> None:
         agent.answers[TOLD] = LATER
         began = time.monotonic()
-        with pytest.raises(ProviderUnavailable, match="not now"):
+        with pytest.raises(ProviderUnavailable, match="pods cannot be attested for now"):
             AgentProvider(agent.path).adopt(CHILD, patience=1.0)
 
         assert 0.3 < time.monotonic() - began < 2

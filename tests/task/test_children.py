@@ -41,7 +41,10 @@ from flytekitplugins.authagent.sandbox.posture import Posture
 pytestmark = pytest.mark.timeout(120)
 
 TOLD = "/grants/children"
-FOREIGN = {"error": "access_denied", "error_description": "somebody else launched that"}
+FOREIGN = {
+    "error": "access_denied",
+    "error_description": "that execution is not one that you launched, or names a parent itself",
+}
 OURS = {"PROJECT": "flytesnacks", "DOMAIN": "development", "ID": "ours"}
 NAMES = (f"child-{n}" for n in itertools.count())
 
@@ -179,7 +182,7 @@ class TestLaunches:
         assert agent.children == [child, child]
         [warning] = [line for line in warnings(said) if "grant" in line]
         assert warning.startswith(f"{child} was there already, and is not covered by the grant of this execution")
-        assert "access_denied: somebody else launched that" in warning
+        assert "access_denied: that execution is not one that you launched, or names a parent itself" in warning
         assert f"authagent grant {child}" in warning
 
     def test_a_name_that_was_taken_where_no_grant_is_kept_is_nobodys_trouble(
@@ -238,9 +241,15 @@ class TestWhatComesOfIt:
         ("answer", "says"),
         [
             ((401, {"error": "invalid_client"}), "invalid_client"),
-            ((403, FOREIGN), "answered access_denied: somebody else launched that"),
-            ((400, FOREIGN), "answered access_denied: somebody else launched that"),  # an agent has passed it on
-            ((409, {"error": "conflict", "error_description": "it has another grant"}), "it has another grant"),
+            (
+                (403, FOREIGN),
+                "answered access_denied: that execution is not one that you launched, or names a parent itself",
+            ),
+            (
+                (400, FOREIGN),
+                "answered access_denied: that execution is not one that you launched, or names a parent itself",
+            ),  # an agent has passed it on
+            ((409, {"error": "conflict", "error_description": "another grant covers that execution"}), "another grant"),
             ((200, b"<html>"), "HTML page"),
             ((200, {"execution": "p:d:another"}), "does not say that it covers"),
         ],

@@ -212,12 +212,12 @@ class TestInAnExecution:
             asked()
         assert (type(ours.value), str(ours.value)) == (type(of_the_remote.value), str(of_the_remote.value))
 
-    def test_a_rejected_credential_is_an_error_that_quotes_why(self, plane: Running) -> None:
+    def test_a_rejected_credential_is_an_error_that_says_why(self, plane: Running) -> None:
         token = plane.issuer.token(sub="flyte-agent", aud=["https://somewhere.else"])
         become(plane.plane.endpoint, token)
         enter(execution_of(plane, "alice"))
 
-        with pytest.raises(Rejected, match=r"rejected the credential: .*invalid audience \[\.\.\.\]") as refused:
+        with pytest.raises(Rejected, match="rejected the credential: invalid audience") as refused:
             asked()
 
         assert token not in str(refused.value)
@@ -324,7 +324,7 @@ class TestOfAnAgentThatAttests:
         def work() -> Identity:
             _ = flytekit.current_context().remote
             agent.answers["/identity"] = LATER
-            with pytest.raises(ProviderUnavailable, match="not now"):
+            with pytest.raises(ProviderUnavailable, match="pods cannot be attested for now"):
                 _ = flytekit.current_context().identity
             del agent.answers["/identity"]
             return flytekit.current_context().identity
@@ -529,9 +529,11 @@ class TestUserInfo:
     )
     def test_a_failure_is_an_error_of_ours(self, code: grpc.StatusCode, error: type[AuthAgentError]) -> None:
         with answering(Scripted(code)) as (endpoint, server):
-            with pytest.raises(error, match="scripted") as failed:
+            with pytest.raises(error) as failed:
                 user_info.ask(client_of(endpoint))
             assert type(failed.value) is error
+            assert "scripted" not in str(failed.value)
+            assert failed.value.__context__ is None
             assert server.asked == ["UserInfo"] * (2 if error is Rejected else 1)
 
     def test_each_call_has_a_deadline(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from flytekitplugins.authagent import wire
+from flytekitplugins.authagent import own_words, wire
 from flytekitplugins.authagent.agent.asked import Asked
 from flytekitplugins.authagent.agent.delegation import Delegated, Ungranted
 from flytekitplugins.authagent.agent.mint import check_lifetime
@@ -22,7 +22,7 @@ from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.credential import Credential, Secret, claims
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
 from flytekitplugins.authagent.http import Door
-from flytekitplugins.authagent.oauth import token_exchange, token_response
+from flytekitplugins.authagent.oauth import error_code, token_exchange, token_response
 from flytekitplugins.authagent.oauth.message import Request, Response
 
 AT_ONCE = 64
@@ -82,7 +82,7 @@ class Forward:
         self._upstreams = upstreams
 
     async def token(self, workload: Workload, asked: Asked, rule: Rule, shown: Secret | None) -> Delegated | Ungranted:
-        """See `Delegation`. The hub's own words are passed on."""
+        """See `Delegation`. The hub's own sentences are passed on."""
         if workload.pod is None or shown is None:
             raise no_rule("a hub must be shown what attests the caller, and nothing was")
         if asked.subject_token is not None:
@@ -191,11 +191,11 @@ def _refusal(response: Response) -> Exception:
     if response.status >= 500 or response.status == 429:
         return ProviderUnavailable(f"{response.url} answered {response.status}")
     answer = response.json()
-    code, words = answer.get("error"), answer.get("error_description")
-    if not isinstance(code, str) or not code.replace("_", "").isalpha() or len(code) > 64:
+    code = error_code.found(answer)
+    if code is None:
         return ProviderUnavailable(f"{response.url} answered {response.status}, and not as a hub does")
     if code == "invalid_client":
         # The hub does not know the pod: to whoever asked us that is not their client authentication failing here.
         return no_rule("the hub does not know the caller")
-    said = "".join(c for c in words if c.isprintable())[:200] if isinstance(words, str) else "the hub refuses"
+    said = own_words.said(answer) or "the hub refuses"
     return Refusal(403 if code == "access_denied" else 400, code, said, "the hub's own words")

@@ -45,6 +45,44 @@ _SESSION = {
     "tcp_keepalives_count": "3",
 }
 
+_PHRASES = (
+    "password authentication failed",
+    "authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "permission denied",
+    "invalid connection option",
+    "certificate verify failed",
+    "server does not support SSL",
+    "connection refused",
+    "Connection refused",
+    "Connection timed out",
+    "connection timeout expired",
+    "failed to resolve host",
+    "No such file or directory",
+    "server closed the connection unexpectedly",
+    "terminating connection",
+    "the database system is starting up",
+    "the database system is shutting down",
+    "too many clients",
+    "too many connections",
+    "lock timeout",
+    "statement timeout",
+    "deadlock detected",
+    "read-only transaction",
+    "database or disk is full",
+    "database is locked",
+    "database disk image is malformed",
+    "attempt to write a readonly database",
+    "unable to open database file",
+    "file is not a database",
+    "disk I/O error",
+    "no such table",
+)
+"""Of what databases say, what is repeated (docs/decisions/0022-quoting-peers.md)."""
+
+_MISTAKEN = ("authentication failed", "does not exist", "no password supplied", "invalid connection option")
 _MISTAKES = ("28", "3D", "42501")
 """SQLSTATEs that waiting does not help: who we are, which database, what we may."""
 
@@ -141,12 +179,13 @@ class Database:
                 "no connection to the store's database was free in time", hint="try again, or add a replica"
             ) from None
         except exc.DBAPIError as failed:
-            raise self._meaning(failed, at_start=at_start) from None
+            meaning = self._meaning(failed, at_start=at_start)
+            for said in filter(None, (failed, failed.orig)):
+                said.args = (type(said).__name__,)  # it stays in the error's context, and its words must not
+            raise meaning from None
 
     def _meaning(self, failed: exc.DBAPIError, *, at_start: bool) -> AuthAgentError:
-        words = _first_line(failed.orig)
-        if self.address.password and self.address.password in words:
-            words = type(failed.orig).__name__
+        words = _reason(failed.orig)
         state = getattr(failed.orig, "sqlstate", None) or ""
         message = f"the store at {self.address}: {words}"
         if at_start and (state.startswith(_MISTAKES) or isinstance(failed, exc.ProgrammingError) or _is_mistake(words)):
@@ -265,12 +304,12 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _first_line(error: BaseException | None) -> str:
-    """PostgreSQL's own words about a connection name the host and the user; never the password."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
+def _reason(error: BaseException | None) -> str:
+    """What kind of failure it is, in phrases that are known here: all else that a database says may be a secret."""
+    words = str(error)
+    return ", ".join(phrase for phrase in _PHRASES if phrase in words) or f"it fails with {type(error).__name__}"
 
 
 def _is_mistake(words: str) -> bool:
     """The driver gives no SQLSTATE for what ends a connection before there is a session."""
-    return any(sign in words for sign in ("authentication failed", "does not exist", "no password supplied"))
+    return any(sign in words for sign in _MISTAKEN)

@@ -100,12 +100,13 @@ class Executions:
         try:
             answer = stub.GetExecution(WorkflowExecutionGetRequest(id=identifier), timeout=TIMEOUT, metadata=metadata)
         except grpc.RpcError as failed:
-            code = failed.code()
+            code, answer = failed.code(), None
+        if answer is None:  # out here, for the context of an error raised up there would have what Flyte said
             if code == grpc.StatusCode.NOT_FOUND:
                 return None
             if code == grpc.StatusCode.UNAUTHENTICATED:
-                raise _NotTaken from None
-            raise ProviderUnavailable(f"Flyte at {self.name} does not say how an execution is: {code.name}") from None
+                raise _NotTaken
+            raise ProviderUnavailable(f"Flyte at {self.name} does not say how an execution is: {code.name}")
         said = answer.spec.metadata
         return Seen(
             principal="" if said.HasField("parent_node_execution") else said.principal,

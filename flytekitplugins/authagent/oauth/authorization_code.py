@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import Denied, ProviderError
+from flytekitplugins.authagent.oauth import error_code
 from flytekitplugins.authagent.oauth.client_authentication import Added
 from flytekitplugins.authagent.oauth.message import Request
 from flytekitplugins.authagent.oauth.target import Target, token_request
@@ -101,9 +102,10 @@ def code(query: Mapping[str, str], started: Started) -> Secret:
         raise ProviderError("the answer to the login does not say which issuer gave it (RFC 9207)", hint="start again")
     if "error" in query:
         declined = query["error"] == "access_denied"
-        what = "".join(c for c in query["error"][:64] if c.isascii() and (c.isalnum() or c in "_-."))
         raise Denied(
-            "the login was declined" if declined else f"the identity provider did not log anybody in: {what}",
+            "the login was declined"
+            if declined
+            else f"the identity provider did not log anybody in: {error_code.shown(query)}",
             hint="" if declined else "check the client, its redirect address and its scopes at the identity provider",
         )
     found = query.get("code", "")

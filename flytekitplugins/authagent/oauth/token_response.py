@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from flytekitplugins.authagent.credential import MAX_TOKEN, Credential, Secret, claims, moment, token
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.oauth import error_code
 from flytekitplugins.authagent.oauth.message import Request, Response
 
 REFUSALS = frozenset(
@@ -36,26 +36,6 @@ HINTS = {
     "invalid_target": "ask for the audience that this client may have",
     "unauthorized_client": "allow this grant for the client",
 }
-
-PUBLIC = frozenset(
-    {
-        "Accept",
-        "actor_token_type",
-        "audience",
-        "client_assertion_type",
-        "client_id",
-        "grant_type",
-        "redirect_uri",
-        "requested_token_type",
-        "requested_token_use",
-        "resource",
-        "scope",
-        "subject_token_type",
-    }
-)
-"""What we send that may be repeated to us: everything else may be a secret."""
-
-_ERROR_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -157,9 +137,8 @@ def refusal(response: Response, sent: Request) -> AuthAgentError:
         if unavailable:
             return ProviderUnavailable(f"{response.url} answered {response.status}")
         return nothing_to_read
-    code = answer.get("error", answer.get("errorCode"))  # the latter is Okta's, where it is not an OAuth matter to it
-    code = code if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else "no error code"
-    message = f"{response.url} answered {response.status}: {code}{_description(answer, sent)}"
+    code = error_code.shown(answer)
+    message = f"{response.url} answered {response.status}: {code}{error_code.explained(answer)}"
     return _kind(code, unavailable)(message, hint=HINTS.get(code, ""))
 
 
@@ -169,14 +148,3 @@ def _kind(code: str, unavailable: bool) -> type[AuthAgentError]:
     if unavailable or code in ("temporarily_unavailable", "slow_down"):
         return ProviderUnavailable
     return ProviderError
-
-
-def _description(answer: dict[str, Any], sent: Request) -> str:
-    """The server's own words, unless they repeat something we sent: some servers quote the credentials."""
-    text = answer.get("error_description")
-    if not isinstance(text, str):
-        return ""
-    words = "".join(c if c.isprintable() else " " for c in text)[:200].strip()
-    private = [value.split(" ")[-1] for name, value in (*sent.form, *sent.headers) if name not in PUBLIC]
-    quoted = any(value in text for value in private)
-    return f" ({words})" if words and not quoted else ""

@@ -14,10 +14,10 @@ from socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET
 from socket import socket as Connection
 from typing import Any, NoReturn
 
-from flytekitplugins.authagent import trust, wire
+from flytekitplugins.authagent import own_words, trust, wire
 from flytekitplugins.authagent.credential import MAX_TOKEN, Credential, claims, moment
 from flytekitplugins.authagent.errors import ConfigError, Denied, ProviderError, ProviderUnavailable
-from flytekitplugins.authagent.oauth import token_response
+from flytekitplugins.authagent.oauth import error_code, token_response
 from flytekitplugins.authagent.oauth.message import Request, Response
 from flytekitplugins.authagent.providers import Wanted
 
@@ -262,15 +262,15 @@ class AgentProvider:
         ) from None
 
     def _refused(self, reply: wire.Reply) -> NoReturn:
-        """The agent's own words are written for its callers, so they are passed on whole."""
+        """Sentences of ours are written for callers; others are not shown, for the request held the pod's token."""
         code, words = _error(reply)
-        if not code and reply.status == 503:  # it has too many connections to read what they want
+        if code is None and reply.status == 503:  # it has too many connections to read what they want
             raise ProviderUnavailable(f"the agent at {self.socket} is busy")
-        if not code:
+        if code is None:
             raise ProviderError(
                 f"{self.socket} answered {reply.status}, and not as an agent does", hint="is it an authagent's socket?"
             )
-        message = f"the agent at {self.socket} answered {code}{f': {words[:300]}' if words else ''}"
+        message = f"the agent at {self.socket} answered {code}{f': {words}' if words else ''}"
         if reply.status in (429, 500, 502, 503, 504):
             raise ProviderUnavailable(message)
         if code == "unsupported_grant_type":
@@ -278,13 +278,18 @@ class AgentProvider:
         raise Denied(message, hint=_HINTS.get(code, ""))
 
 
-def _error(reply: wire.Reply) -> tuple[str, str]:
-    """`error` and `error_description` (RFC 6749 section 5.2); empty where the reply is of another kind."""
+def _error(reply: wire.Reply) -> tuple[str | None, str]:
+    """
+    The error code, and a sentence of ours where the agent says one (RFC 6749 section 5.2); no code where the reply is
+    of another kind.
+    """
     try:
         answer = json.loads(reply.body)
-        return str(answer["error"]), str(answer.get("error_description", ""))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return "", ""
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict) or "error" not in answer:
+        return None, ""
+    return error_code.shown(answer), own_words.said(answer)
 
 
 def _attested(identity: dict[str, Any]) -> object:
