@@ -6,10 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
+from pytest_mock import MockerFixture
 
 from flytekitplugins.authagent import config, default_order, wire, yaml_file
+from flytekitplugins.authagent.agent.file import AgentFile
+from flytekitplugins.authagent.agent.hub_settings import HubSettings
+from flytekitplugins.authagent.agent.rule import Who
 from flytekitplugins.authagent.config import ClientFile
 from flytekitplugins.authagent.endpoint import parse
 from flytekitplugins.authagent.errors import ConfigError
@@ -92,12 +98,93 @@ def test_aliases_do_not_unfold_without_end() -> None:
         yaml_file.parse(bomb.encode(), ClientFile, name="bomb")
 
 
-@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
-def test_any_content_is_a_file_or_a_config_error(content: bytes) -> None:
+PLAIN = "2026-13-45 0x_ *a << = .nan 1e999 -1 true ~ ~nobody/x '[x' http://[x a:99999"
+SCALARS = st.sampled_from(
+    [
+        *PLAIN.split(),
+        "!!int x",
+        "!!bool x",
+        "!!timestamp x",
+        "!!binary '%'",
+        '"\\UFFFFFFFF"',
+        '"/a\\0"',
+        "9" * 5000,
+        "&a [*a]",
+    ]
+)
+NAMES = {*AgentFile.model_fields, *ClientFile.model_fields, *HubSettings.model_fields, *Who.model_fields}
+KEYS = st.sampled_from([*sorted(NAMES), "kind", "issuer", "path", "timeout", "proxy", "who", "give", "provider", "<<"])
+
+
+def mapping(found: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{key}: {value}" for key, value in found.items()) + "}"
+
+
+VALUES = st.recursive(
+    SCALARS | st.text(max_size=20).map(json.dumps),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda found: f"[{', '.join(found)}]")
+        | st.dictionaries(KEYS, inner, max_size=3).map(mapping)
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("model", [ClientFile, AgentFile])
+@given(
+    content=st.binary(max_size=300)
+    | st.text(max_size=300).map(lambda text: text.encode(errors="surrogatepass"))
+    | st.dictionaries(KEYS, VALUES, max_size=5).map(lambda found: mapping(found).encode())
+)
+def test_any_content_is_a_file_or_a_config_error_of_one_line(content: bytes, model: type[BaseModel]) -> None:
     try:
-        yaml_file.parse(content, ClientFile, name="it")
+        yaml_file.parse(content, model, name="it")
     except ConfigError as wrong:
         assert "it" in str(wrong)
+        assert "\n" not in str(wrong)
+
+
+def test_what_nobody_thought_of_is_a_config_error_that_quotes_nothing(mocker: MockerFixture) -> None:
+    mocker.patch.object(yaml.SafeLoader, "get_single_node", side_effect=KeyError("pl4nted"))
+    with pytest.raises(ConfigError) as caught:
+        yaml_file.parse(b"a: b", ClientFile, name="it")
+    mocker.stopall()
+    mocker.patch.object(ClientFile, "model_validate", side_effect=KeyError("pl4nted"))
+    with pytest.raises(ConfigError) as also:
+        yaml_file.parse(b"a: b", ClientFile, name="it")
+    assert "pl4nted" not in f"{caught.value} {also.value}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "good"),
+    [
+        ("server_uid", "0", True),
+        ("server_uid", "4294967294", True),
+        ("server_uid", "4294967295", False),
+        ("server_uid", "65534", False),
+        ("server_uid", "-1", False),
+        ("server_uid", "true", False),
+        ("server_uid", "'5'", False),
+        ("wait", "0.5", True),
+        ("wait", "3600", True),
+        ("wait", "3601", False),
+        ("wait", "0", False),
+        ("wait", "true", False),
+        ("wait", "'5'", False),
+        ("wait", ".inf", False),
+        ("wait", ".nan", False),
+        ("wait", "1" + "0" * 400, False),
+    ],
+)
+def test_numbers_have_ranges(key: str, value: str, good: bool) -> None:
+    content = f"bindings: [{{provider: {{kind: agent, socket: /a, {key}: {value}}}}}]"
+    try:
+        yaml_file.parse(content.encode(), ClientFile, name="it")
+    except ConfigError as wrong:
+        assert not good, wrong
+        assert f"it, line 1: bindings.0.provider.{key}" in str(wrong)
+    else:
+        assert good
 
 
 def test_where_the_file_is_looked_for(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def test_a_file_of_ours_is_read(file: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o620, 0o666])
-def test_one_that_others_may_write_is_refused(file: Path, mode: int) -> None:
+def test_one_that_others_may_write_is_refused(file: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "_is_only_us", lambda _: False)  # as it is with root, and see test_trust_in_containers
     file.chmod(mode)
     with pytest.raises(ConfigError, match="can be written by others"):
         read(file, secret=False)
@@ -76,9 +78,26 @@ def test_links_that_lead_nowhere_end(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_refused_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
-    for path in (tmp_path / "pipe", tmp_path):
-        with pytest.raises((ConfigError, IsADirectoryError)):
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+    for path in (tmp_path / "pipe", tmp_path / "s", tmp_path, Path("/dev/zero"), Path("/")):
+        with pytest.raises(ConfigError, match="is not a regular file"):
             read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "raises"),
+    [
+        ("file/below", FileNotFoundError),
+        ("a\0b", ConfigError),
+        ("a" * 300, ConfigError),
+        ("/proc/self/mem", ConfigError),
+    ],
+    ids=["below a file", "a NUL", "a name that is too long", "one that cannot be read"],
+)
+def test_whatever_the_system_raises_is_one_of_two(file: Path, name: str, raises: type[Exception]) -> None:
+    with pytest.raises(raises):
+        read(file.parent / name, secret=False)
 
 
 def test_a_file_is_bounded(file: Path) -> None:

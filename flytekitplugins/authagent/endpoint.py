@@ -63,6 +63,14 @@ def parse(text: str) -> Endpoint:
     return Endpoint(target=rest, host=host.lower(), port=port, insecure=insecure)
 
 
+def port(text: str) -> int | None:
+    """The port that `text` spells, 1 to 65535, `None` where it spells none."""
+    if not text.isascii() or not text.isdigit() or len(text) > 5:  # Python reads no number of 5000 digits
+        return None
+    number = int(text)
+    return number if 0 < number < 65536 else None
+
+
 def allowed_plaintext(environ: Mapping[str, str]) -> tuple[Endpoint, ...]:
     """What `AUTHAGENT_ALLOW_PLAINTEXT` names. Raises `ConfigError`."""
     named = environ.get("AUTHAGENT_ALLOW_PLAINTEXT", "").split(",")
@@ -78,11 +86,9 @@ def _split(text: str) -> tuple[str, int | None]:
     """`host` and `port`; port 0 marks one that is not a port."""
     if text.startswith("["):
         host, _, tail = text[1:].partition("]")
-        port = tail[1:] if tail.startswith(":") else tail
+        spelled = tail[1:] if tail.startswith(":") else tail
     elif text.count(":") > 1:
-        host, port = text, ""  # a bare IPv6 address
+        host, spelled = text, ""  # a bare IPv6 address
     else:
-        host, _, port = text.partition(":")
-    if not port:
-        return host, None
-    return host, int(port) if port.isascii() and port.isdigit() and int(port) < 65536 else 0
+        host, _, spelled = text.partition(":")
+    return host, (port(spelled) or 0) if spelled else None

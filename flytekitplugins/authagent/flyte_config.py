@@ -203,7 +203,7 @@ def _parsed(path: Path) -> Admin:
     parser = configparser.ConfigParser()
     try:
         parser.read_string(trust.read(path, secret=False, limit=yaml_file.MAX_FILE).decode())
-    except (configparser.Error, UnicodeDecodeError) as broken:
+    except (configparser.Error, ValueError) as broken:
         raise ConfigError(f"{path} is not a Flyte configuration file: {type(broken).__name__}") from None
     values: dict[str, Any] = {}
     for key, names in VARIABLES.items():

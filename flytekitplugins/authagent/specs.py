@@ -21,10 +21,21 @@ class Section(BaseModel):
 
 
 def _absolute(path: Path) -> Path:
-    path = path.expanduser()
+    if "\0" in str(path):
+        raise ValueError("no path has a NUL")
+    try:
+        path = path.expanduser()
+    except RuntimeError:
+        raise ValueError("~ stands for no home directory on this machine") from None
     if not path.is_absolute():
         raise ValueError("must be an absolute path")
     return path
+
+
+def _id(value: int) -> int:
+    if value == wire.NOBODY:
+        raise ValueError(f"{wire.NOBODY} is whom the kernel names for anybody it cannot translate")
+    return value
 
 
 def _scope(scope: str) -> str:
@@ -42,9 +53,14 @@ def _endpoint(text: str) -> str:
 
 
 def _proxy(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be a URL such as http://proxy.example.com:3128")
+    problem = "must be a URL such as http://proxy.example.com:3128"
+    try:
+        parts = urlsplit(text)
+        found = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets that are no address, and no port
+        raise ValueError(problem) from None
+    if not found:
+        raise ValueError(problem)
     return text
 
 
@@ -53,7 +69,10 @@ Name = Annotated[str, Field(min_length=1)]
 Scopes = Annotated[tuple[Annotated[str, AfterValidator(_scope)], ...], Field(strict=False)]
 EndpointText = Annotated[str, AfterValidator(_endpoint)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy)]
-Seconds = Annotated[float, Field(gt=0, le=3600, strict=False)]
+Id = Annotated[int, Field(ge=0, le=2**32 - 2), AfterValidator(_id)]
+"""A uid or a gid. The kernel keeps the last number for "no change" (setresuid(2))."""
+
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Header = Annotated[str, Field(pattern=r"^[a-z0-9_.\-]+$")]
 Argv = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
 
@@ -91,7 +110,7 @@ class AgentSpec(Section):
 
     kind: Literal["agent"] = "agent"
     socket: AbsolutePath
-    server_uid: Annotated[int, Field(ge=0)] | None = None
+    server_uid: Id | None = None
     wait: Seconds = 30.0
     token_file: AbsolutePath = Path(wire.POD_TOKEN)
 

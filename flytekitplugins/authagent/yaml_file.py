@@ -8,14 +8,20 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.reader import ReaderError
 
 from flytekitplugins.authagent import trust
 from flytekitplugins.authagent.errors import ConfigError
 
 MAX_FILE = 1 << 20  # bytes
 MAX_NODES = 100_000  # what aliases may unfold to
+MAX_PROBLEMS = 10  # that one error names
+MAX_KEY = 100  # characters of a key that an error shows
 
-_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+_DEEP = "nested too deeply"
+_STANDARD = "tag:yaml.org,2002:"
+_COLLECTIONS = tuple(_STANDARD + name for name in ("map", "seq"))
+_SCALARS = tuple(_STANDARD + name for name in ("str", "int", "float", "bool", "null", "timestamp", "binary"))
 _SECRETS = ("client_secret", "token", "password", "secret")
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -35,15 +41,48 @@ def load(path: Path, model: type[Model]) -> Model:
 
 
 def parse(content: bytes, model: type[Model], *, name: str) -> Model:
-    """`load` for content that was read already; `name` is what errors call it."""
+    """
+    Read `content`, which `name` held, as `model`.
+
+    Raises `ConfigError` for everything that the parser, PyYAML's constructors or the model raise.
+    """
     try:
-        root = yaml.compose(content, Loader=yaml.SafeLoader)
-        values, lines = _Unfold(name).document(root)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as broken:
-        mark = getattr(broken, "problem_mark", None)
-        place = f"{name}, line {mark.line + 1}" if mark else name
-        problem = getattr(broken, "problem", None) or "it cannot be decoded"
-        raise ConfigError(f"{place}: not YAML: {problem}") from None
+        values, lines = _Unfold(name).document(_composed(content, name))
+        return _validated(values, model, lines, name)
+    except ConfigError:
+        raise
+    except Exception as broken:  # PyYAML raises ValueError, KeyError, AttributeError, OverflowError and more
+        problem = _DEEP if isinstance(broken, RecursionError) else type(broken).__name__
+        raise ConfigError(f"{name} cannot be read: {problem}") from None
+
+
+def _composed(content: bytes, name: str) -> yaml.Node | None:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as broken:
+        line = content.count(b"\n", 0, broken.start) + 1
+        raise ConfigError(f"{name}, line {line}: not UTF-8") from None
+    line = 1
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            root: yaml.Node | None = loader.get_single_node()
+        finally:
+            line = loader.line + 1
+    except ReaderError as broken:
+        line = text.count("\n", 0, broken.position) + 1
+        raise ConfigError(f"{name}, line {line}: not YAML: a character that YAML does not allow") from None
+    except yaml.MarkedYAMLError as broken:
+        mark = broken.problem_mark or broken.context_mark
+        line = mark.line + 1 if mark else line
+        raise ConfigError(f"{name}, line {line}: not YAML: {broken.problem or broken.context}") from None
+    except Exception as broken:
+        problem = _DEEP if isinstance(broken, RecursionError) else "an escape that stands for no character"
+        raise ConfigError(f"{name}, line {line}: not YAML: {problem}") from None
+    return root
+
+
+def _validated(values: Any, model: type[Model], lines: dict[Place, int], name: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as wrong:
@@ -52,15 +91,28 @@ def parse(content: bytes, model: type[Model], *, name: str) -> Model:
 
 def _explained(wrong: ValidationError, lines: dict[Place, int], name: str) -> ConfigError:
     problems, hints = [], []
-    for error in wrong.errors(include_input=False, include_url=False):
+    errors = wrong.errors(include_input=False, include_url=False)
+    for error in errors[:MAX_PROBLEMS]:
         place = _in_the_file(error["loc"], lines)
-        key = ".".join(str(part) for part in place) or "the file"
+        key = _shown(place)
         cause = error.get("ctx", {}).get("error")
         what = _message(error["type"], error["msg"], cause)
         problems.append(f"{name}, line {_line(place, lines)}: {key}: {what}")
         if error["type"] == "extra_forbidden" and place[-1] in _SECRETS:
             hints.append(f"a secret never stands in this file; put it in one of its own, named by {place[-1]}_file")
+    if len(errors) > MAX_PROBLEMS:
+        problems.append(f"and {len(errors) - MAX_PROBLEMS} more")
     return ConfigError("; ".join(problems), hint="; ".join(dict.fromkeys(hints)))
+
+
+def _shown(place: Place) -> str:
+    """A key with its parents, as an error shows it: on one line, and no longer than is useful."""
+    return _text(".".join(str(part) for part in place)) or "the file"
+
+
+def _text(key: str) -> str:
+    shown = key if key.isprintable() else ascii(key)[1:-1]
+    return shown if len(shown) <= MAX_KEY else shown[:MAX_KEY] + "..."
 
 
 def _in_the_file(place: Place, lines: dict[Place, int]) -> Place:
@@ -104,25 +156,39 @@ class _Unfold:
         self._left -= 1
         if self._left < 0:
             raise ConfigError(f"{self._name} unfolds to more than {MAX_NODES} values")
-        line = node.start_mark.line + 1
-        self._lines.setdefault(place, line)
-        if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
-            raise ConfigError(f"{self._name}, line {line}: not YAML as it is read here: a tag")
+        self._lines.setdefault(place, node.start_mark.line + 1)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, place)
+        if node.tag not in _COLLECTIONS:
+            raise self._wrong(node, place, "not YAML as it is read here: a tag")
         if isinstance(node, yaml.MappingNode):
             return dict(self._items(node, place))
         if isinstance(node, yaml.SequenceNode):
             return [self._value(child, (*place, n)) for n, child in enumerate(node.value)]
-        return self._loader.construct_object(node)
+        raise self._wrong(node, place, "neither a value nor a collection")
+
+    def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
+        """The value of text without a tag, or with a standard one that fits."""
+        if node.tag not in _SCALARS:
+            raise self._wrong(node, place, "not YAML as it is read here: a tag or a merge key")
+        try:
+            return self._loader.construct_object(node)
+        except Exception:  # of each constructor another one: see `parse`
+            kind = node.tag.removeprefix(_STANDARD)
+            raise self._wrong(node, place, f"cannot be read as YAML's {kind}; put quotes around text") from None
+
+    def _wrong(self, node: yaml.Node, place: Place, problem: str) -> ConfigError:
+        return ConfigError(f"{self._name}, line {node.start_mark.line + 1}: {_shown(place)}: {problem}")
 
     def _items(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, Any]]:
         seen: set[str] = set()
         for key_node, value_node in node.value:
-            key = self._loader.construct_object(key_node)
             line = key_node.start_mark.line + 1
+            key = self._scalar(key_node, place) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
                 raise ConfigError(f"{self._name}, line {line}: a key must be text")
             if key in seen:
-                raise ConfigError(f"{self._name}, line {line}: {key!r} stands here twice")
+                raise ConfigError(f"{self._name}, line {line}: {_text(key)!r} stands here twice")
             seen.add(key)
             here = (*place, key)
             self._lines[here] = line

@@ -143,4 +143,8 @@ def _opened(path: Path) -> int:
         raise ConfigError(f"audit: the directory of {path} is not there", hint="make it") from None
     except OSError as failed:
         raise ConfigError(f"audit: {path} cannot be written: {failed.strerror}") from None
+    owner = os.fstat(descriptor).st_uid
+    if owner not in (0, os.geteuid()):  # in a directory such as /tmp somebody else may have been first
+        os.close(descriptor)
+        raise ConfigError(f"audit: {path} belongs to uid {owner}, who is neither root nor us", hint="name another file")
     return descriptor

@@ -214,9 +214,9 @@ class _Serving:
         if self._hub:
             self._hub.close()
 
-    def _serving(self) -> None:
+    def _serving(self, note: str = "") -> None:
         where = " and ".join(str(place) for place in (self._file.socket, self._file.listen) if place)
-        status = f"serving {where} for {len(self._file.rules)} rules"
+        status = f"serving {where} for {len(self._file.rules)} rules{note}"
         logger.info("%s", status)
         self._notifier.ready(status)
 
@@ -225,26 +225,38 @@ class _Serving:
         async with self._reloading:
             self._notifier.reloading()
             try:
-                in_thread = asyncio.get_running_loop().run_in_executor
-                file = await in_thread(None, self._read)
-                _check_same_place(self._file, file)
-                adopt = await in_thread(None, self._hub.prepare, file) if self._hub else None
-                attestor = self._attestor if _attests_alike(self._file, file) else _attestor(file)
-                providers = self._mint.built(file.upstreams)
-                self._audit.open(file.audit)
-            except AuthAgentError as wrong:  # a database that is away, too
+                await self._read_again()
+            except Exception as wrong:  # whatever it is, the agent goes on, and systemd hears READY=1 again
+                # Our own errors hold no secret; what another one holds, nobody knows.
+                why = wrong if isinstance(wrong, AuthAgentError) else type(wrong).__name__
                 self._server.metrics.reloads["refused"] += 1
-                logger.warning("nothing has changed, for the configuration cannot be used: %s", wrong)
+                logger.warning("reload failed: the previous configuration stays in force: %s", why)
+                self._serving("; the last reload failed, and the log says why")
             else:
-                before, self._file, self._attestor = self._attestor, file, attestor
-                self._server.adopt(file, attestor, providers)
-                self._forward.use(file.upstreams)
-                if adopt:
-                    adopt()
                 self._server.metrics.reloads["done"] += 1
-                if before is not attestor:
-                    before.close()
-            self._serving()
+                self._serving()
+
+    async def _read_again(self) -> None:
+        """Read the configuration and adopt it. Nothing is changed before everything that can fail is done."""
+        in_thread = asyncio.get_running_loop().run_in_executor
+        file = await in_thread(None, self._read)
+        _check_same_place(self._file, file)
+        adopt = await in_thread(None, self._hub.prepare, file) if self._hub else None
+        attestor = self._attestor if _attests_alike(self._file, file) else _attestor(file)
+        try:
+            providers = self._mint.built(file.upstreams)
+            self._audit.open(file.audit)
+        except Exception:
+            if attestor is not self._attestor:
+                attestor.close()
+            raise
+        before, self._file, self._attestor = self._attestor, file, attestor
+        self._server.adopt(file, attestor, providers)
+        self._forward.use(file.upstreams)
+        if adopt:
+            adopt()
+        if before is not attestor:
+            before.close()
 
     async def _sweep(self) -> None:
         from flytekitplugins.authagent.agent.connection import SWEEP_SECONDS

@@ -34,15 +34,15 @@ def _mode(value: Any) -> Any:
 def _group(name: str) -> str:
     try:
         grp.getgrnam(name)
-    except KeyError:
+    except (KeyError, ValueError):  # a NUL
         raise ValueError(f"there is no group {name!r} on this machine") from None
     return name
 
 
 def _address(text: str) -> str:
     host, _, port = text.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit() and int(port) < 65536):
-        raise ValueError("write it as HOST:PORT")
+    if not host or endpoint.port(port) is None:
+        raise ValueError("write it as HOST:PORT, with a port from 1 to 65535")
     return text
 
 

@@ -25,12 +25,12 @@ def _base(text: str) -> str:
 
 def _listen(text: str) -> str:
     """An address with the scheme that is spoken there. Plaintext never leaves the machine."""
-    parts = urlsplit(text)
     try:
+        parts = urlsplit(text)
         port = parts.port
-    except ValueError:
-        port = None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port is None or parts.path.strip("/"):
+    except ValueError:  # brackets that are no address, and no port
+        raise ValueError("write it as https://ADDRESS:PORT") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port or parts.path.strip("/"):
         raise ValueError("write it as https://ADDRESS:PORT")
     if parts.scheme == "http":
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -71,7 +71,7 @@ class HubSettings(Section):
     longest: Span = 24 * 3600.0
     appears_within: Span = 300.0
     look_every: Span = 10.0
-    rate: Annotated[float, Field(gt=0, le=100_000, strict=False)] = 200.0
+    rate: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] = 200.0
 
     @model_validator(mode="after")
     def _one_of_each(self) -> HubSettings:

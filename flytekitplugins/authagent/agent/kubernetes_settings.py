@@ -40,7 +40,7 @@ class KubernetesSettings(Section):
     namespace_template: Annotated[str, AfterValidator(_template)] = "{{ project }}-{{ domain }}"
     node_name: Name | None = None
     node_name_env: Name | None = None
-    max_token_lifetime: Annotated[float, Field(gt=0, strict=False)] = 86400.0
+    max_token_lifetime: Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)] = 86400.0
 
     @model_validator(mode="after")
     def _one_node(self) -> KubernetesSettings:

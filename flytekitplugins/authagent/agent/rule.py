@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from flytekitplugins.authagent import wire
-from flytekitplugins.authagent.specs import Name, Scopes, Section
+from flytekitplugins.authagent.specs import Id, Name, Scopes, Section
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+
+LONGEST_SPAN = 10 * 366 * 24 * 3600.0
+"""Seconds of the longest duration that configuration may have: ten years."""
 
 IDENTITY_KINDS = ("iam_role", "k8s_service_account", "oauth2_client", "execution_identity")
 """The kinds of Flyte's `Identity`, by the names of its fields."""
@@ -27,18 +29,13 @@ def _many(value: Any) -> Any:
     return (value,) if isinstance(value, int | str) else value
 
 
-def _id(value: int) -> int:
-    if value == wire.NOBODY:
-        raise ValueError(f"{wire.NOBODY} is whom the kernel names for anybody it cannot translate")
-    return value
-
-
 def duration(value: Any) -> Any:
     """Seconds, of a span such as `15m`. Raises `ValueError`."""
-    match = re.fullmatch(r"(\d{1,6})([smh])", value) if isinstance(value, str) else None
-    if match is None or not int(match[1]):
-        raise ValueError("write a span such as 90s, 15m or 1h")
-    return float(int(match[1]) * _UNITS[match[2]])
+    match = re.fullmatch(r"([0-9]{1,9})([smh])", value) if isinstance(value, str) else None
+    seconds = float(int(match[1]) * _UNITS[match[2]]) if match else 0.0
+    if not 0 < seconds <= LONGEST_SPAN:
+        raise ValueError("write a span such as 90s, 15m or 1h, of ten years at most")
+    return seconds
 
 
 def _execution(pattern: str) -> str:
@@ -47,9 +44,7 @@ def _execution(pattern: str) -> str:
     return pattern
 
 
-Ids = Annotated[
-    tuple[Annotated[int, Field(ge=0), AfterValidator(_id)], ...], BeforeValidator(_many), Field(strict=False)
-]
+Ids = Annotated[tuple[Id, ...], BeforeValidator(_many), Field(strict=False)]
 Globs = Annotated[tuple[Name, ...], BeforeValidator(_many), Field(strict=False, min_length=1)]
 Executions = Annotated[
     tuple[Annotated[Name, AfterValidator(_execution)], ...], BeforeValidator(_many), Field(strict=False, min_length=1)

@@ -36,7 +36,8 @@ class Notifier:
         self._address = environ.pop("NOTIFY_SOCKET", "")
         watchdog = environ.pop("WATCHDOG_USEC", "")
         mine = environ.pop("WATCHDOG_PID", "") in ("", str(os.getpid()))
-        self.watchdog_seconds = int(watchdog) / 1e6 if mine and watchdog.isascii() and watchdog.isdigit() else None
+        counts = watchdog.isascii() and watchdog.isdigit() and len(watchdog) < 20
+        self.watchdog_seconds = int(watchdog) / 1e6 if mine and counts else None
         """Seconds within which it wants to hear that we are alive."""
 
     def ready(self, status: str) -> None:
