@@ -14,7 +14,7 @@ LAYERS = [
     {"yaml_file", "oauth", "source", "passthrough", "callback", "program", "asked", "deadline", "place"},
     {"specs", "http", "sources", "discovery", "session", "keyring_items", "login_files", "session_lock"},
     {"config", "flyte_config", "session_store"},
-    {"binding", "providers"},
+    {"binding", "flytekit_mode", "providers"},
     {"default_order"},
     {"reach", "hub_client"},
     {"agent", "resolve"},

@@ -11,7 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from flytekitplugins.authagent import config, default_order, discovery, flyte_config, hub_client, session_store, wire
+from flytekitplugins.authagent import (
+    config,
+    default_order,
+    discovery,
+    flyte_config,
+    flytekit_mode,
+    hub_client,
+    session_store,
+    wire,
+)
 from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Settings
 from flytekitplugins.authagent.context import from_environment
@@ -74,6 +83,7 @@ def diagnose(environ: Mapping[str, str], endpoint: str | None = None) -> Iterato
         return
     yield Finding("provider", "good", f"the credential comes from {resolution.provider}")
     server = _server(resolution, settings, environ) or server
+    yield from _pyflyte(resolution, flyte, environ)
     if not credential.is_anonymous:
         yield from _credential(credential)
         yield from _clock(credential, flyte)
@@ -309,6 +319,17 @@ def _accepted(
         return
     whom = f" of {said.subject}" if said and said.subject else ""
     yield Finding("accepted", "good", f"Flyte takes the token{whom}")
+
+
+def _pyflyte(resolution: Resolution, flyte: FlyteConfig, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether `pyflyte` takes the login that is there, or opens one of its own."""
+    if resolution.provider in ("keyring", "pkce", "device") and not flytekit_mode.is_on(flyte, environ):
+        yield Finding(
+            "pyflyte",
+            "note",
+            "there is a login, and pyflyte does not use it: FLYTE_CREDENTIALS_AUTH_MODE is not authagent",
+            f"`{flytekit_mode.EVAL}` in this shell, or `{flytekit_mode.FOR_GOOD}` for every shell",
+        )
 
 
 def _tried(error: NoCredential) -> Iterator[Finding]:

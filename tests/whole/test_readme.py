@@ -75,7 +75,6 @@ LAPTOP = [
 def test_the_commands_for_a_laptop_work_one_after_the_other(tmp_path: Path) -> None:
     with flyte_on_a_laptop.laptop(tmp_path) as laptop:
         laptop.configure()
-        laptop.environ["FLYTE_CREDENTIALS_AUTH_MODE"] = "authagent"
         laptop.environ["PATH"] = f"{BIN}:/usr/bin:/bin"
         for command in LAPTOP:
             if command == "authagent login":
@@ -83,6 +82,10 @@ def test_the_commands_for_a_laptop_work_one_after_the_other(tmp_path: Path) -> N
                     url = terminal.wait_for(r"(http://127\S+)").group(1)
                     send("GET", Browser().decide(url).headers["location"])
                     assert terminal.end()[0] == 0
+                continue
+            if command == 'eval "$(authagent env)"':
+                lines = laptop.run("env").stdout.removeprefix("export ").splitlines()
+                laptop.environ |= dict(line.split("=", 1) for line in lines)
                 continue
             program, *arguments = shlex.split(command)
             done = laptop.run(*arguments) if program == "authagent" else laptop.start([f"{BIN}/{program}", *arguments])

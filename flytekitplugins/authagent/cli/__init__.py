@@ -12,6 +12,7 @@ COMMANDS = {
     "logout": "end the login, here and at the identity provider",
     "whoami": "say for whom the credential speaks",
     "status": "say which provider serves this place, and until when",
+    "env": "print what a shell must set for pyflyte to use this login",
     "doctor": "find out what is wrong, and what to do about it",
     "serve": "run the auth agent",
     "policy": "say what the agent's rules mean, and whom they would give what",

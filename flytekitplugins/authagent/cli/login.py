@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import time
+from pathlib import Path
 
-from flytekitplugins.authagent.cli import person
+from flytekitplugins.authagent import endpoint as endpoints
+from flytekitplugins.authagent import flyte_config, flytekit_mode, yaml_file
+from flytekitplugins.authagent.cli import config_edit, person
+from flytekitplugins.authagent.cli.config_edit import ConfigEdit
 from flytekitplugins.authagent.cli.shown import ends, print_facts
 from flytekitplugins.authagent.credential import claims
 from flytekitplugins.authagent.errors import ConfigError
@@ -14,6 +20,7 @@ from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.providers.person import PersonProvider
 from flytekitplugins.authagent.session import Session
 from flytekitplugins.authagent.session_store import Place
+from flytekitplugins.authagent.terminal import Terminal
 
 
 def run(arguments: list[str]) -> int:
@@ -29,6 +36,7 @@ def run(arguments: list[str]) -> int:
             hint="run this in a terminal, without `2>` or `|&`",
         )
     wanted = Wanted(scopes=tuple(options.scope))
+    edit = _edit(options.endpoint) if options.write_config else None
     if not provider.client.is_needed:
         print_facts({"flyte": _flyte(provider), "login": None}, as_json=options.json)
         provider.terminal.say(f"Flyte at {_flyte(provider)} has no authentication: there is nothing to log in to.")
@@ -39,7 +47,45 @@ def run(arguments: list[str]) -> int:
         session = provider.log_in(provider.client.target(wanted), wanted, browser=not options.no_browser, keep_in=place)
     kept_in = place if options.json else provider.store.described(place, key)
     print_facts(_facts(provider, session, options.json) | {"kept_in": kept_in}, as_json=options.json)
+    if edit is not None:
+        _write(edit, provider.terminal)
+    elif not flytekit_mode.is_on(flyte_config.load(os.environ), os.environ):
+        named = f" --endpoint {shlex.quote(options.endpoint)}" if options.endpoint else ""
+        provider.terminal.say(
+            "\npyflyte, and other programs that use flytekit, take this login once their shell has run\n\n"
+            f'  eval "$(authagent env{named})"\n\n'
+            f"`authagent login{named} --write-config` writes it into Flyte's configuration, for every shell."
+        )
     return 0
+
+
+def _edit(endpoint: str | None) -> ConfigEdit:
+    """What makes flytekit's own clients use the login, in the file that they read. Raises `ConfigError`."""
+    config = flyte_config.load(os.environ)
+    path = Path(config.source) if config.source else Path.home() / ".flyte" / "config.yaml"
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{path} is what flytekit reads here, and it is not YAML", hint=config_edit.ELSE)
+    if not config.is_for(endpoint):
+        raise ConfigError(f"{path} is about {config.admin.endpoint}, not about {endpoint}", hint=config_edit.ELSE)
+    values: dict[str, str | bool] = {"authType": flytekit_mode.MODE}
+    written = yaml_file.load(path, flyte_config.File).admin if config.source else flyte_config.Admin()
+    if (written.authType or "pkce").lower() not in ("pkce", "standard", flytekit_mode.MODE):
+        raise ConfigError(f"{path} has authType {written.authType}, which would be lost", hint=config_edit.ELSE)
+    if written.endpoint is None and (named := endpoint or config.admin.endpoint):
+        parsed = endpoints.parse(named)
+        values["endpoint"] = parsed.target
+        values["insecure"] = config.admin.insecure or False if parsed.insecure is None else parsed.insecure
+    return config_edit.edit(path, values)
+
+
+def _write(edit: ConfigEdit, terminal: Terminal) -> None:
+    """Show what changes, then write it."""
+    if not edit.diff:
+        terminal.say(f"{edit.path} says already what pyflyte needs.")
+        return
+    terminal.say(f"\n{edit.diff}")
+    backup = edit.write()
+    terminal.say(f"{edit.path} is written" + (f"; {backup} is what it was." if backup else "."))
 
 
 def _facts(provider: PersonProvider, session: Session, as_json: bool) -> dict[str, object]:
@@ -81,6 +127,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=("keyring", "file"),
         help="keep the login in the keyring, or in a file that only you can read and that is not encrypted"
         " (where your last login is, else the keyring)",
+    )
+    parser.add_argument(
+        "--write-config",
+        action="store_true",
+        help="let pyflyte use the login: show the lines of Flyte's configuration that change, and write them",
     )
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait for you (300)")
     parser.add_argument("--json", action="store_true", help="print JSON")
