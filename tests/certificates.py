@@ -26,13 +26,13 @@ class Issued:
         return context
 
 
-def issue(directory: Path, *names: str) -> Issued:
-    """A certificate for DNS `names`, from an authority that nobody knows."""
+def issue(directory: Path, *names: str, days: int = 1) -> Issued:
+    """A certificate for DNS `names`, from an authority that nobody knows; with `days` below zero it has expired."""
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test's authority")])
     root = _certificate(authority, authority, authority_key, authority_key, ca=True)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
-    leaf = _certificate(subject, authority, key, authority_key, ca=False, names=names)
+    leaf = _certificate(subject, authority, key, authority_key, ca=False, names=names, days=days)
     issued = Issued(directory / "leaf.pem", directory / "leaf.key", directory / "ca.pem")
     issued.authority.write_bytes(root.public_bytes(serialization.Encoding.PEM))
     issued.certificate.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
@@ -52,6 +52,7 @@ def _certificate(
     *,
     ca: bool,
     names: tuple[str, ...] = (),
+    days: int = 1,
 ) -> x509.Certificate:
     now = datetime.datetime.now(datetime.timezone.utc)
     builder = (
@@ -60,8 +61,8 @@ def _certificate(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - datetime.timedelta(days=9))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     if names:

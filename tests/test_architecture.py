@@ -11,7 +11,8 @@ PREFIX = "flytekitplugins.authagent"
 LAYERS = [
     {"errors", "own_words", "wire"},
     {"credential", "environment", "context", "kind", "endpoint", "trust", "recoverable", "rejection", "terminal"},
-    {"yaml_file", "oauth", "source", "passthrough", "callback", "program", "asked", "deadline", "place"},
+    {"yaml_file", "oauth", "source", "passthrough", "callback", "program", "asked", "deadline", "place"}
+    | {"ca_bundle", "http_proxy"},
     {"specs", "http", "sources", "discovery", "session", "keyring_items", "login_files", "session_lock"},
     {"config", "flyte_config", "session_store"},
     {"binding", "flytekit_mode", "providers"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,15 +71,15 @@ class FlyteServer:
             return None
         return token(program.output(self.proxy_command, timeout=30.0), of=f"the output of {self.proxy_command[0]}")
 
-    def channel(self) -> Any:
-        """A gRPC channel to it; the caller closes it. Raises `ConfigError`, `ProviderUnavailable`."""
+    def channel(self, deadline: float | None = None) -> Any:
+        """A gRPC channel, before `deadline`; the caller closes it. Raises `ConfigError`, `ProviderUnavailable`."""
         import grpc
 
         target = self.endpoint.target
         if self.insecure:
             return grpc.insecure_channel(target)
         if self.skip_verify:
-            certificate, name = _shown_by(self.endpoint)
+            certificate, name = _shown_by(self.endpoint, deadline or time.monotonic() + self.timeout)
             options = [("grpc.ssl_target_name_override", name)]
             return grpc.secure_channel(target, grpc.ssl_channel_credentials(certificate), options)
         roots = None
@@ -105,9 +106,11 @@ class FlyteServer:
         metadata = [("proxy-authorization", f"Bearer {shown.reveal()}")] if shown else []
         if header:
             metadata.append((header[0], f"Bearer {header[1].reveal()}"))
-        target, channel = self.endpoint.target, self.channel()
+        deadline = time.monotonic() + self.timeout
+        target, channel = self.endpoint.target, self.channel(deadline)
         try:
-            return getattr(stub(channel), method)(request, timeout=self.timeout, metadata=metadata)
+            left = max(deadline - time.monotonic(), 0.001)
+            return getattr(stub(channel), method)(request, timeout=left, metadata=metadata)
         except grpc.RpcError as error:
             failed = error
         finally:
@@ -218,12 +221,20 @@ def _explained(target: str, code: str, details: str) -> ProviderError:
     return ProviderError(f"{where} does not say how to authenticate: {code}")
 
 
-def _shown_by(endpoint: Endpoint) -> tuple[bytes, str]:
+def _shown_by(endpoint: Endpoint, deadline: float) -> tuple[bytes, str]:
     """The certificate that a server shows, to be trusted for this once, and a name that it is for."""
     import ssl
 
+    from flytekitplugins.authagent.deadline import connected
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        shown = ssl.get_server_certificate((endpoint.host, endpoint.port or 443), timeout=TIMEOUT)
+        with (
+            connected(endpoint.host, endpoint.port or 443, deadline) as connection,
+            context.wrap_socket(connection, server_hostname=endpoint.host) as secured,
+        ):
+            shown = ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True) or b"")
     except (OSError, ValueError):
         raise ProviderUnavailable(f"Flyte at {endpoint.target} shows no certificate") from None
     from cryptography import x509

@@ -6,6 +6,7 @@ Everything this package raises.
   x NoCredential             nothing we were told to ask had one
   x ProviderError            a source we were told to use is broken
     + ProviderUnavailable      ... for now; asking again is reasonable
+      + NameNotResolved          this machine cannot resolve the name of the source
   x Denied                   the agent, or the identity provider, will not give us what we asked for
     + Rejected                 Flyte will not take what we were given
     + TooShort                 no credential lives as long as was asked
@@ -96,6 +97,12 @@ class ProviderUnavailable(ProviderError):
     error_code = "AUTHAGENT:UNAVAILABLE"
     exit_code = 5
     retryable = True
+
+
+class NameNotResolved(ProviderUnavailable):
+    """This machine cannot resolve a name. A daemon asks again; a command ends as for any other local fault."""
+
+    exit_code = 2
 
 
 class Denied(AuthAgentError):

@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flytekitplugins.authagent import endpoint
+from flytekitplugins.authagent import ca_bundle, endpoint, http_proxy
 from flytekitplugins.authagent.credential import Secret
-from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.errors import (
+    AuthAgentError,
+    ConfigError,
+    NameNotResolved,
+    ProviderError,
+    ProviderUnavailable,
+)
 from flytekitplugins.authagent.oauth.message import Request, Response
 
 MAX_BODY = 1 << 20
 """Bytes of an answer. A token response is a few KiB, a JWKS tens of them."""
 
-if TYPE_CHECKING:
-    import requests
-
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 """What OpenSSL calls an answer that is no TLS: text, such as that of a plain HTTP server."""
 
-_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 
 
 @dataclass(frozen=True)
 class Door:
     """
-    How to reach identity providers: `timeout` in seconds for a whole exchange, from connecting to the last byte (the
-    resolver of names alone has a time of its own), `ca_file` to trust instead of the usual roots, `verify` to trust
-    anybody. Proxies are `proxy`, or come from the environment, as everywhere; `~/.netrc` is never read.
-    `proxy_authorization` gives what a proxy before the provider wants to see.
+    How to reach identity providers.
+
+    `timeout`: seconds for a whole exchange, from resolving the name to the last byte. `ca_file`: trusted instead of the
+    usual roots. `verify`: without it, anybody is trusted. Proxies are `proxy`, or come from the environment, as
+    everywhere; `~/.netrc` is never read. `proxy_authorization` gives what a proxy before the provider wants to see.
     """
 
     timeout: float = 10.0
@@ -47,72 +51,62 @@ class Door:
         """
         Send `request` and read the answer, whatever its status; a redirect is an answer too.
 
-        Raises `ConfigError` for a URL that is neither https nor loopback, `ProviderUnavailable` where there is no
-        answer in time, `ProviderError` where TLS fails or the answer is no HTTP or too large.
+        Raises `ConfigError` for a URL that is neither https nor loopback, and for a proxy or a CA file that cannot be
+        used; `ProviderUnavailable` where there is no answer in time; `ProviderError` where TLS fails or the answer is
+        no HTTP or too large.
         """
         check_url(request.url)
-        import http.client
-
         import requests
-        import requests.utils
-        import urllib3
 
-        from flytekitplugins.authagent.deadline import DeadlineAdapter
+        from flytekitplugins.authagent.deadline import BrokenOff, DeadlineSession, TooLarge, TooSlow
 
         where = _origin(request.url)
-        deadline = time.monotonic() + self.timeout
-        with requests.Session() as session:
-            session.trust_env = False  # or ~/.netrc would replace our Authorization header
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, DeadlineAdapter(deadline))
-            try:
-                answer = session.request(
+        way = self._proxy(request.url)
+        trusted = self._trusted(request.url)
+        headers = dict(request.headers) | self._for_the_proxy()
+        try:
+            with DeadlineSession() as session:
+                answer, body = session.exchange(
                     "POST" if request.form else "GET",
                     request.url,
+                    deadline=time.monotonic() + self.timeout,
+                    limit=MAX_BODY,
                     data=request.form or None,
-                    headers=dict(request.headers) | self._for_the_proxy(),
-                    proxies=self._proxies(request.url),
-                    timeout=self.timeout,
-                    allow_redirects=False,
-                    stream=True,
-                    verify=self._trusted(),
+                    headers=headers,
+                    proxies={"http": way[0], "https": way[0]} if way else {},
+                    verify=trusted,
                 )
-                body = _bounded(answer, request.url, deadline=deadline)
-            except requests.exceptions.SSLError as failed:
-                raise _without_tls(where, failed) from None
-            except requests.exceptions.ProxyError:
-                raise ProviderUnavailable(
-                    f"{where} cannot be reached through the proxy",
-                    hint="check httpProxyURL, or HTTPS_PROXY and NO_PROXY",
-                ) from None
-            except requests.exceptions.Timeout:
-                raise ProviderUnavailable(f"{where} did not answer in {self.timeout:g} s") from None
-            except requests.exceptions.ConnectionError:
-                raise ProviderUnavailable(f"{where} cannot be reached", hint="is the identity provider up?") from None
-            except requests.exceptions.RequestException as broken:
-                raise ProviderError(f"{where}: {type(broken).__name__}") from None
-            except urllib3.exceptions.ReadTimeoutError:
-                raise ProviderUnavailable(f"{where} took too long to answer") from None
-            except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
-                raise ProviderUnavailable(f"{where} broke its answer off") from None
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        return Response(request.url, answer.status_code, headers, body)
+        except TooLarge:
+            raise ProviderError(f"{where} answered with more than {MAX_BODY} bytes") from None
+        except BrokenOff:
+            raise ProviderUnavailable(f"{where} broke its answer off") from None
+        except TooSlow:
+            raise ProviderUnavailable(f"{where} took too long to answer: {self.timeout:g} s were over") from None
+        except requests.exceptions.Timeout:
+            raise ProviderUnavailable(f"{where} did not answer in {self.timeout:g} s") from None
+        except requests.exceptions.RequestException as failed:
+            raise _explained(request.url, failed, way[1] if way else "") from None
+        said = {name.lower(): value for name, value in answer.headers.items()}
+        return Response(request.url, answer.status_code, said, body)
 
     def _for_the_proxy(self) -> dict[str, str]:
         shown = self.proxy_authorization() if self.proxy_authorization else None
         return {"Proxy-Authorization": f"Bearer {shown.reveal()}"} if shown else {}
 
-    def _proxies(self, url: str) -> dict[str, str]:
-        import requests.utils
+    def _proxy(self, url: str) -> tuple[str, str] | None:
+        """The proxy on the way, and what names it."""
+        if not self.proxy:
+            return http_proxy.from_environment(url)
+        http_proxy.check(self.proxy, "httpProxyURL (proxy)")
+        return self.proxy, "httpProxyURL (proxy)"
 
-        if self.proxy:
-            return {"http": self.proxy, "https": self.proxy}
-        return dict(requests.utils.get_environ_proxies(url))
-
-    def _trusted(self) -> str | bool:
-        if not self.verify:
-            return False
-        return str(self.ca_file) if self.ca_file else _ca_from_environment()
+    def _trusted(self, url: str) -> str | bool:
+        if not self.verify or not url.startswith("https:"):
+            return self.verify
+        if self.ca_file:
+            ca_bundle.check_file(self.ca_file)
+        found = self.ca_file or ca_bundle.from_environment(os.environ)
+        return str(found) if found else True
 
 
 def check_url(url: str) -> None:
@@ -134,12 +128,56 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def _without_tls(where: str, failed: BaseException) -> AuthAgentError:
-    """What it means that TLS failed: OpenSSL's own words stand somewhere inside of what requests makes of them."""
-    found: object = failed
-    while isinstance(found, BaseException) and not isinstance(found, ssl.SSLError):
-        found = getattr(found, "reason", None) or next((a for a in found.args if isinstance(a, BaseException)), None)
-    if not isinstance(found, ssl.SSLError) or isinstance(found, ssl.SSLCertVerificationError):
+def _explained(url: str, failed: BaseException, proxy: str) -> AuthAgentError:
+    """Why there was no exchange: requests and urllib3 wrap the reason several times. `proxy` says what names one."""
+    import http.client
+
+    import requests
+    from urllib3.exceptions import NameResolutionError
+
+    where = _origin(url)
+    reasons = list(_reasons(failed))
+    if any(isinstance(reason, NameResolutionError) for reason in reasons):
+        name = f"of the proxy that {proxy} names" if proxy else str(urlsplit(url).hostname)
+        raise NameNotResolved(
+            f"the name {name} cannot be resolved on this machine",
+            hint="check its spelling, and the DNS of this machine",
+        )
+    tls = next((reason for reason in reasons if isinstance(reason, ssl.SSLError)), None)
+    if tls or isinstance(failed, requests.exceptions.SSLError):
+        return _without_tls(where, tls)
+    if isinstance(failed, requests.exceptions.ProxyError):
+        status = next(filter(None, (_TUNNEL.search(str(reason)) for reason in reasons)), None)
+        said = f": the proxy answered {status[1]}" if status else ""
+        return ProviderUnavailable(
+            f"{where} cannot be reached through the proxy that {proxy} names{said}",
+            hint="check that proxy, or name the host in NO_PROXY",
+        )
+    if any(isinstance(reason, ConnectionResetError | BrokenPipeError) for reason in reasons):
+        return ProviderUnavailable(f"{where} broke its answer off")  # RemoteDisconnected is a reset connection, too
+    if any(isinstance(reason, http.client.HTTPException) for reason in reasons):
+        return ProviderError(f"{where} does not speak HTTP", hint="check the port, and whether the URL is an https one")
+    if isinstance(failed, requests.exceptions.ConnectionError):
+        refused = next((reason for reason in reasons if isinstance(reason, OSError) and reason.errno), None)
+        why = f": {os.strerror(refused.errno)}" if refused and refused.errno else ""
+        return ProviderUnavailable(f"{where} cannot be reached{why}", hint="is the identity provider up?")
+    return ProviderError(f"{where}: {type(failed).__name__}")
+
+
+def _reasons(failed: BaseException) -> Iterator[BaseException]:
+    """`failed` and what it wraps, in `reason`, in its arguments or as its cause."""
+    found: BaseException | None = failed
+    for _ in range(8):
+        if found is None:
+            return
+        yield found
+        inner = (getattr(found, "reason", None), *found.args, found.__cause__)
+        found = next((each for each in inner if isinstance(each, BaseException)), None)
+
+
+def _without_tls(where: str, found: ssl.SSLError | None) -> AuthAgentError:
+    """What it means that TLS failed, in OpenSSL's own words."""
+    if found is None or isinstance(found, ssl.SSLCertVerificationError):
         return ProviderError(
             f"{where}: its certificate is not trusted",
             hint="set ca_file (caCertFilePath) to the CA that issued it; a company's proxy may have its own",
@@ -149,19 +187,3 @@ def _without_tls(where: str, failed: BaseException) -> AuthAgentError:
     if found.reason in _NO_TLS:
         return ProviderError(f"{where} does not speak TLS", hint="check the port, and whether the URL is an http one")
     return ProviderError(f"{where}: TLS failed ({found.reason or 'no reason is known'})")
-
-
-def _ca_from_environment() -> str | bool:
-    return next((os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)), True)
-
-
-def _bounded(answer: requests.Response, url: str, *, deadline: float) -> bytes:
-    body = bytearray()
-    # What is there, not what fills a buffer: a body that drips would otherwise never come back to the deadline.
-    while piece := answer.raw.read1(16384, decode_content=True):
-        body += piece
-        if len(body) > MAX_BODY:
-            raise ProviderError(f"{_origin(url)} answered with more than {MAX_BODY} bytes")
-        if time.monotonic() > deadline:
-            raise ProviderUnavailable(f"{_origin(url)} took too long to answer")
-    return bytes(body)

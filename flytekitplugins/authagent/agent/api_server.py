@@ -17,12 +17,12 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
-from requests.adapters import HTTPAdapter
 
-from flytekitplugins.authagent import trust
+from flytekitplugins.authagent import ca_bundle, trust
 from flytekitplugins.authagent.agent.kubernetes_settings import KubernetesSettings
 from flytekitplugins.authagent.agent.refusal import Refusal, unavailable
 from flytekitplugins.authagent.credential import Secret
+from flytekitplugins.authagent.deadline import DeadlineSession, TooLarge
 from flytekitplugins.authagent.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ _PLAIN = "application/json"
 class _Line:
     """A thread's own connection. `used` is by the steady clock."""
 
-    session: requests.Session
+    session: DeadlineSession
     used: float
 
 
@@ -86,8 +86,12 @@ class ApiServer:
             own = self._own_token()
             try:
                 answer, content = self._send(method, path, body, own, deadline)
+            except TooLarge:
+                raise self._cannot("its answer is too large") from None
+            except requests.exceptions.Timeout:
+                raise self._cannot("no answer in time") from None
             except requests.exceptions.ConnectionError as lost:
-                if tries > 1 or isinstance(lost, requests.exceptions.SSLError | requests.exceptions.ConnectTimeout):
+                if tries > 1 or isinstance(lost, requests.exceptions.SSLError):
                     raise self._cannot(f"{type(lost).__name__}") from None
                 continue  # most likely a connection that was idle for too long
             except requests.exceptions.RequestException as failed:
@@ -118,39 +122,37 @@ class ApiServer:
         left = min(deadline - self._steady(), CALL_SECONDS)
         if left <= 0:
             raise self._cannot("no answer in time")
+        secure = self._settings.api_server.startswith("https:")
+        if secure:
+            try:
+                ca_bundle.check_file(self._settings.ca_file)
+            except ConfigError as wrong:
+                raise self._cannot(str(wrong.args[0])) from None
         line = self._line()
         headers = {"Authorization": f"Bearer {own.reveal()}", "Accept": _PLAIN}
         if body is not None:
             headers["Content-Type"] = _PLAIN
-        ends = self._steady() + left
-        answer = line.session.request(
-            method,
-            self._settings.api_server + path,
-            data=body,
-            headers=headers,
-            timeout=left,
-            allow_redirects=False,
-            stream=True,
-            verify=str(self._settings.ca_file) if self._settings.api_server.startswith("https:") else True,
-        )
-        with answer:
-            content = bytearray()
-            for piece in answer.iter_content(65536):
-                content += piece
-                if len(content) > MAX_ANSWER or self._steady() > ends:
-                    self._lines.line = None
-                    raise self._cannot("its answer is too large or too slow")
+        try:
+            exchanged = line.session.exchange(
+                method,
+                self._settings.api_server + path,
+                deadline=time.monotonic() + left,
+                limit=MAX_ANSWER,
+                data=body,
+                headers=headers,
+                verify=str(self._settings.ca_file) if secure else True,
+            )
+        except requests.exceptions.RequestException:
+            self._lines.line = None  # what is left of the answer would be taken for the next one's
+            line.session.close()
+            raise
         line.used = self._steady()
-        return answer, bytes(content)
+        return exchanged
 
     def _line(self) -> _Line:
         line: _Line | None = getattr(self._lines, "line", None)
         if line is None or self._steady() > line.used + IDLE_SECONDS:
-            session = requests.Session()
-            session.trust_env = False  # no proxy on the way, and no ~/.netrc
-            session.mount("http://", HTTPAdapter(pool_connections=1, pool_maxsize=1))
-            session.mount("https://", HTTPAdapter(pool_connections=1, pool_maxsize=1))
-            line = self._lines.line = _Line(session, self._steady())
+            line = self._lines.line = _Line(DeadlineSession(), self._steady())
         return line
 
     def _own_token(self) -> Secret:

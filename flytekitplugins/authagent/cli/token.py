@@ -8,6 +8,7 @@ interpreter has loaded anyway (docs/decisions/0006-start-up.md). Everything else
 import _socket
 import sys
 from os import environ, geteuid, path, write
+from time import monotonic
 
 from flytekitplugins.authagent import wire
 
@@ -24,7 +25,11 @@ def quickly(arguments: "list[str]") -> "int | None":
     socket_path = _agent()
     if fields is None or socket_path is None:
         return None
-    reply = _ask(socket_path, wire.post("/token", wire.form(fields)))
+    try:
+        reply = _ask(socket_path, wire.post("/token", wire.form(fields)), monotonic() + PATIENCE)
+    except TimeoutError:
+        write(2, f"authagent: the agent at {socket_path} did not answer in {PATIENCE:g} s\n".encode())
+        return 5
     if reply is None or reply.status != 200:
         return None  # the long way asks again, and explains
     token = _token_of(reply.body)
@@ -89,11 +94,15 @@ def _agent() -> "str | None":
     return found if path.isabs(found) and path.exists(found) else None
 
 
-def _ask(socket_path: str, request: bytes) -> "wire.Reply | None":
-    """The answer of a server that we have reason to trust; `None` for everything else."""
+def _ask(socket_path: str, request: bytes, deadline: float) -> "wire.Reply | None":
+    """
+    The answer of a server that we have reason to trust; `None` for everything else.
+
+    Raises `TimeoutError` where it is not there before `deadline`, of the steady clock.
+    """
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(_left(deadline))
         connection.connect(socket_path)
         credentials = connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, 12)
         uid = int.from_bytes(credentials[4:8], sys.byteorder)
@@ -102,15 +111,26 @@ def _ask(socket_path: str, request: bytes) -> "wire.Reply | None":
         connection.sendall(request)
         reader = wire.Reader()
         while reader.reply is None:
+            connection.settimeout(_left(deadline))
             piece = connection.recv(65536)
             if not piece:
                 return None
             reader.feed(piece)
+    except TimeoutError:
+        raise
     except (OSError, wire.Broken):
         return None
     finally:
         connection.close()
     return reader.reply
+
+
+def _left(deadline: float) -> float:
+    """Seconds, more than none: a socket takes zero for "do not wait". Raises `TimeoutError`."""
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 def _token_of(body: bytes) -> "str | None":
@@ -153,8 +173,9 @@ def run(arguments: "list[str]") -> int:
         audience=options.audience,
         scopes=tuple(options.scope),
     )
+    deadline = monotonic() + PATIENCE
     resolution = resolve(asked, config.load(os.environ), os.environ, timeout=PATIENCE)
-    credential = resolution.source.get(min_lifetime=options.min_lifetime, timeout=PATIENCE)
+    credential = resolution.source.get(min_lifetime=options.min_lifetime, timeout=max(deadline - monotonic(), 0.1))
     if credential.is_anonymous:
         raise NoCredential("this Flyte has no authentication, so there is no token", hint="call it without one")
     sys.stdout.write(resolution.check(credential).token.reveal() + "\n")

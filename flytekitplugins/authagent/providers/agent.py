@@ -151,10 +151,10 @@ class AgentProvider:
             pause = min(pause * 2, 2.0)
 
     def _adopted(self, child: str, deadline: float) -> bool:
-        if not self.takes_children(within=_left(deadline)):
+        if not self.takes_children(within=deadline - time.monotonic()):
             return False
         form = [("execution", child), *self._assertion()]
-        reply = self._ask(wire.post(CHILDREN, wire.form(form)), within=_left(deadline))
+        reply = self._ask(wire.post(CHILDREN, wire.form(form)), within=deadline - time.monotonic())
         if reply.status == 200:
             covered = Response(str(self.socket), reply.status, reply.headers, reply.body).json().get("execution")
             if covered != child:
@@ -201,17 +201,20 @@ class AgentProvider:
         latest = None if within is None else time.monotonic() + within
         with self._connect(self.wait if within is None else min(self.wait, within)) as connection:
             self._check_server(connection)
-            patience = ANSWER_TIMEOUT if latest is None else min(_left(latest), ANSWER_TIMEOUT)
-            deadline = time.monotonic() + patience
+            now = time.monotonic()
+            deadline = min(now + ANSWER_TIMEOUT, latest or float("inf"))
             reader = wire.Reader()
             try:
+                connection.settimeout(_left(deadline))  # of `sendall` it is the limit for the whole
                 connection.sendall(request)
                 while reader.reply is None:
                     connection.settimeout(_left(deadline))
                     piece = connection.recv(65536)
                     reader.feed(piece) if piece else reader.end()
             except TimeoutError:
-                raise ProviderUnavailable(f"the agent at {self.socket} did not answer in {patience:.3g} s") from None
+                raise ProviderUnavailable(
+                    f"the agent at {self.socket} did not answer in {max(deadline - now, 0):.3g} s"
+                ) from None
             except (wire.Broken, OSError) as broken:
                 raise ProviderUnavailable(f"the agent at {self.socket}: {broken}") from None
             return reader.reply
@@ -221,7 +224,7 @@ class AgentProvider:
         deadline, pause = time.monotonic() + wait, 0.01
         while True:
             connection = Connection(AF_UNIX, SOCK_STREAM)
-            connection.settimeout(ANSWER_TIMEOUT)
+            connection.settimeout(0)  # a full backlog is waited for below, and not in the kernel
             try:
                 connection.connect(str(self.socket))
             except OSError as refused:
@@ -256,6 +259,8 @@ class AgentProvider:
 
     def _absent_too_long(self, refused: OSError, wait: float) -> NoReturn:
         waited = f" after {wait:.3g} s" if wait else ""
+        if refused.errno == errno.EAGAIN:
+            raise ProviderUnavailable(f"the agent at {self.socket} is busy: it accepts no connection") from None
         what = "nobody listens at" if refused.errno == errno.ECONNREFUSED else "there is no socket at"
         raise ProviderUnavailable(
             f"{what} {self.socket}{waited}", hint="is the agent of this machine running?"
@@ -299,8 +304,11 @@ def _attested(identity: dict[str, Any]) -> object:
 
 
 def _left(deadline: float) -> float:
-    """Seconds until then, and a moment where it has passed: a socket takes zero for "do not wait at all"."""
-    return max(deadline - time.monotonic(), 0.001)
+    """Seconds until then, more than none: a socket takes zero for "do not wait at all". Raises `TimeoutError`."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 def _sooner(credential: Credential) -> float | None:
