@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flytekitplugins.authagent import own_words
-from flytekitplugins.authagent.credential import Secret, moment
+from flytekitplugins.authagent.credential import Secret, number
 from flytekitplugins.authagent.errors import (
     AuthAgentError,
     ConfigError,
@@ -169,7 +169,7 @@ def describe(url: str, door: Door) -> Described:
 def read(response: Response) -> dict[str, Any]:
     """What a good answer says. Raises as `HubClient`; of a refusal the error code and our own sentences are shown."""
     status = response.status
-    if status in (200, 201, 202):
+    if not response.is_refusal:
         return _json(response)
     if 300 <= status < 400:
         raise ProviderError(
@@ -293,17 +293,18 @@ def _one_of(known: tuple[str, ...], answer: dict[str, Any], name: str, where: st
 
 
 def _whole(answer: dict[str, Any], name: str, where: str) -> int:
-    value = moment(answer.get(name))
+    value = number(answer.get(name))
     if value is None or value != int(value):
         raise _wrong(name, where)
     return int(value)
 
 
 def _interval(answer: dict[str, Any], where: str) -> float:
-    value = answer.get("interval", POLL)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+    said = answer.get("interval")
+    value = POLL if said is None else number(said)
+    if not value:
         raise _wrong("interval", where)
-    return min(max(float(value), 1.0), LONGEST_POLL)
+    return min(max(value, 1.0), LONGEST_POLL)
 
 
 def _page(answer: dict[str, Any], hub: str) -> str | None:

@@ -64,7 +64,7 @@ def test_what_is_there_is_used_and_bounded() -> None:
         {"verification_uri": "https://idp/\x1b[31m"},
         {"verification_uri_complete": "file:///etc/passwd"},
         {"interval": -1},
-        {"interval": "5"},
+        {"interval": "soon"},
         {"expires_in": 0},
         {"expires_in": True},
     ],

@@ -170,14 +170,14 @@ def _exchanged(hub: HubSpec, key: _Key, asked: Asked, shown: Secret, now: Callab
     ]
     sent = Request(f"{hub.url}/token", tuple((name, value) for name, value in form if value))
     response = _sent(hub, sent)
-    if response.status != 200:
+    if response.is_refusal:
         raise _refusal(response)
     return token_response.read(response, sent, now=now(), provider=hub.kind)
 
 
 def _told(hub: HubSpec, request: Request) -> dict[str, Any]:
     response = _sent(hub, request)
-    if response.status != 200:
+    if response.is_refusal:
         raise _refusal(response)
     return response.json()
 

@@ -321,7 +321,7 @@ def _check_lost(response: Response) -> None:
 
     A server that is broken for a moment says nothing of the consent, whatever it says: nothing is ended for that.
     """
-    if response.status != 400:
+    if response.status != 400 and not response.is_success:
         return
     try:
         code = response.json().get("error")
@@ -337,7 +337,7 @@ def _with_refresh_token(response: Response) -> Response:
 
     Those who also give an access token put the refresh token where RFC 6749 has it, and are left alone.
     """
-    if response.status != 200:
+    if response.is_refusal:
         return response
     answer = response.json()
     if answer.get("issued_token_type") != REFRESH_TOKEN or answer.get("refresh_token") is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from flytekitplugins.authagent.credential import Secret
+from flytekitplugins.authagent.credential import Secret, number
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderError, ProviderUnavailable
-from flytekitplugins.authagent.oauth import token_response
+from flytekitplugins.authagent.oauth import error_code, token_response
 from flytekitplugins.authagent.oauth.client_authentication import Added
 from flytekitplugins.authagent.oauth.message import Request, Response
 from flytekitplugins.authagent.oauth.target import Target, token_request
@@ -53,7 +53,7 @@ def read(response: Response, sent: Request, *, now: float) -> DeviceCode:
 
     Raises `Denied`, `ProviderUnavailable` and `ProviderError` as `token_response.read`.
     """
-    if response.status != 200:
+    if response.is_refusal:
         raise token_response.refusal(response, sent)
     answer = response.json()
     code, user_code = _text(answer, "device_code"), _text(answer, "user_code")
@@ -86,7 +86,7 @@ def judge(response: Response, sent: Request, interval: float, *, now: float, pro
     Raises `Denied` where the person, or the server, says no, or the code has expired. A server that cannot be
     reached for a moment is polled again, more slowly.
     """
-    if response.status == 200:
+    if not response.is_refusal:
         return token_response.granted(response, sent, now=now, provider=provider)
     code = _error(response)
     if code == "authorization_pending":
@@ -105,10 +105,9 @@ def judge(response: Response, sent: Request, interval: float, *, now: float, pro
 
 def _error(response: Response) -> str | None:
     try:
-        code = response.json().get("error")
+        return error_code.found(response.json())
     except ProviderError:
         return None
-    return code if isinstance(code, str) else None
 
 
 def _text(answer: dict[str, Any], name: str) -> str | None:
@@ -124,7 +123,8 @@ def _address(text: str, url: str) -> str:
 
 
 def _seconds(answer: dict[str, Any], name: str, url: str, longest: float, *, default: float) -> float:
-    value = answer.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+    said = answer.get(name)
+    value = default if said is None else number(said)
+    if not value:
         raise ProviderError(f"{url} answered with an {name} that is not a number of seconds")
-    return min(float(value), longest)
+    return min(value, longest)

@@ -24,7 +24,7 @@ def read(response: Response) -> dict[str, Any] | None:
     Raises `ProviderUnavailable` where the server cannot say for now, `ProviderError` where it does not answer us at
     all, as it does to a client that it does not know (section 2.3). Neither says anything of the token.
     """
-    if response.status == 200:
+    if not response.is_refusal:
         claims = response.json()
         return claims if claims.get("active") is True else None
     kind = ProviderUnavailable if response.status == 429 or response.status >= 500 else ProviderError

@@ -38,7 +38,7 @@ def read(response: Response) -> tuple[Key, ...]:
     Raises `ProviderUnavailable` where the document cannot be had for now, `ProviderError` where it is none, holds more
     than `MAX_KEYS` or none that can be used.
     """
-    if response.status != 200:
+    if response.is_refusal:
         kind = ProviderUnavailable if response.status == 429 or response.status >= 500 else ProviderError
         raise kind(f"{response.url} answered {response.status} where the issuer's keys should be")
     listed = response.json().get("keys")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from flytekitplugins.authagent.errors import ProviderError
+
+_LATIN_1 = re.compile(r"charset\s*=\s*\"?(iso-8859-1|latin-?1|windows-1252)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,21 @@ class Response:
     """By lower-case names."""
     body: bytes = field(default=b"", repr=False)
 
+    @property
+    def is_success(self) -> bool:
+        """Whether its status says so; some servers answer 201 where a standard has 200."""
+        return 200 <= self.status < 300
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it says no: by its status, or by an `error` in an answer of 200, as GitHub does."""
+        if not self.is_success:
+            return True
+        try:
+            return bool(self.json().get("error"))
+        except ProviderError:
+            return False
+
     def json(self) -> dict[str, Any]:
         """
         The body as a JSON object.
@@ -39,7 +57,7 @@ class Response:
         Raises `ProviderError` naming the URL, the status and what came instead, never the body.
         """
         try:
-            found = json.loads(self.body)
+            found = json.loads(self._text())
         except (ValueError, RecursionError):
             found = None
         if isinstance(found, dict):
@@ -48,6 +66,15 @@ class Response:
             f"{self.url} answered {self.status} with {self._kind()} where JSON was expected",
             hint="check that the URL is the identity provider's and that no proxy or login page stands before it",
         )
+
+    def _text(self) -> bytes | str:
+        """The body as `json` takes it: UTF-8, 16 or 32, a byte order mark before it or not, or Latin-1 that says so."""
+        try:
+            self.body.decode()
+        except UnicodeDecodeError:
+            if _LATIN_1.search(self.headers.get("content-type", "")):
+                return self.body.decode("latin-1")
+        return self.body
 
     def _kind(self) -> str:
         if not self.body:

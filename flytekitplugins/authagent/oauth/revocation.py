@@ -25,7 +25,7 @@ def check(response: Response) -> None:
 
     Raises `ProviderUnavailable` where the server could not, `ProviderError` where it would not.
     """
-    if response.status == 200:
+    if not response.is_refusal:
         return
     kind = ProviderUnavailable if response.status == 429 or response.status >= 500 else ProviderError
     raise kind(f"{response.url} answered {response.status} and did not revoke the token")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flytekitplugins.authagent.credential import MAX_TOKEN, Credential, Secret, claims, moment, token
+from flytekitplugins.authagent.credential import MAX_TOKEN, Credential, Secret, claims, moment, number, token
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.oauth import error_code
 from flytekitplugins.authagent.oauth.message import Request, Response
@@ -38,6 +38,20 @@ HINTS = {
 }
 
 
+BEARER = frozenset({"", "bearer", "bearertoken"})
+"""Spellings of the type, in lower case: some servers leave it empty, Apigee writes `BearerToken`."""
+
+OTHER_TYPES = {
+    "dpop": "DPoP (RFC 9449)",
+    "hmac": "HMAC",
+    "jwt": "JWT",
+    "mac": "MAC",
+    "n_a": "N_A, which is no access token (RFC 8693)",
+    "pop": "PoP",
+}
+"""The types that a refusal names."""
+
+
 @dataclass(frozen=True)
 class Granted:
     """
@@ -55,13 +69,12 @@ def granted(response: Response, sent: Request, *, now: float, provider: str) -> 
     """All of the answer to `sent`. Raises as `read`."""
     credential = read(response, sent, now=now, provider=provider)
     answer = response.json()
-    text, life = answer.get("refresh_token"), answer.get("refresh_expires_in")
+    text, life = answer.get("refresh_token"), number(answer.get("refresh_expires_in"))
     if text is None:
         return Granted(credential)
     if not isinstance(text, str) or not 0 < len(text) <= MAX_TOKEN or not (text.isascii() and text.isprintable()):
         raise ProviderError(f"{response.url} answered with a refresh_token that is none (RFC 6749 appendix A.17)")
-    ends = isinstance(life, int | float) and not isinstance(life, bool) and 0 < life < 1e11  # 0 means it has no end
-    return Granted(credential, Secret(text), now + float(life) if ends else None)  # type: ignore[arg-type] # a number
+    return Granted(credential, Secret(text), now + life if life else None)  # 0 means that it has no end
 
 
 def read(response: Response, sent: Request, *, now: float, provider: str) -> Credential:
@@ -72,7 +85,7 @@ def read(response: Response, sent: Request, *, now: float, provider: str) -> Cre
     cannot answer for now, `ProviderError` where it answers something else. The errors name the endpoint and the
     status, and never anything that was sent or the body.
     """
-    if response.status == 200:
+    if not response.is_refusal:
         return _credential(response, now=now, provider=provider)
     if 300 <= response.status < 400:
         raise ProviderError(
@@ -84,14 +97,10 @@ def read(response: Response, sent: Request, *, now: float, provider: str) -> Cre
 
 def _credential(response: Response, *, now: float, provider: str) -> Credential:
     answer = response.json()
-    text, kind = answer.get("access_token"), answer.get("token_type", "bearer")
+    text = answer.get("access_token")
     if not isinstance(text, str):
         raise ProviderError(f"{response.url} answered without an access_token")
-    if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise ProviderError(
-            f"{response.url} issued a token of another type than Bearer",
-            hint="Flyte takes bearer tokens only; switch sender-constrained tokens off for this client",
-        )
+    check_type(answer.get("token_type"), response.url)
     secret = token(text, of=f"the access_token of {response.url}")
     scope = answer.get("scope")
     header, id_token = answer.get("authorization_metadata_key"), answer.get("id_token")
@@ -106,6 +115,22 @@ def _credential(response: Response, *, now: float, provider: str) -> Credential:
     )
 
 
+def check_type(kind: object, of: str) -> None:
+    """
+    Refuse a `token_type` that Flyte does not take, by its name if that is a known one (RFC 6749 section 7.1).
+
+    Raises `ProviderError`.
+    """
+    name = kind.strip().lower() if isinstance(kind, str) else "" if kind is None else "?"
+    if name in BEARER:
+        return
+    shown = OTHER_TYPES.get(name, "one that is not known here")
+    raise ProviderError(
+        f"{of} gave a token of another type than Bearer: token_type is {shown}",
+        hint="Flyte takes bearer tokens only; switch sender-constrained tokens off for this client",
+    )
+
+
 def _expiry(answer: dict[str, Any], secret: Secret, *, now: float, url: str) -> float | None:
     """
     The moment at which the token ends, by *our* clock.
@@ -114,13 +139,11 @@ def _expiry(answer: dict[str, Any], secret: Secret, *, now: float, url: str) -> 
     alone is a moment of the server's clock, good only where nothing else is known.
     """
     lifetimes = []
-    expires_in = answer.get("expires_in")
-    if isinstance(expires_in, str) and expires_in.isascii() and expires_in.isdigit():
-        expires_in = int(expires_in[:12])  # some servers quote it
-    if expires_in is not None:
-        if isinstance(expires_in, bool) or not isinstance(expires_in, int | float) or not 0 < expires_in < 1e11:
+    if answer.get("expires_in") is not None:
+        expires_in = number(answer["expires_in"])
+        if not expires_in:
             raise ProviderError(f"{url} issued a token with an expires_in that is not a number of seconds ahead")
-        lifetimes.append(float(expires_in))
+        lifetimes.append(expires_in)
     found = claims(secret)
     issued, ends = moment(found.get("iat")), moment(found.get("exp"))
     if ends is not None and issued is not None and ends > issued:

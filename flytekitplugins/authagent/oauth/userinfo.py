@@ -34,9 +34,9 @@ def read(response: Response) -> Person:
     Raises `Denied` where the token is not for that (it needs the scope `openid`), `ProviderUnavailable` and
     `ProviderError` where there is no answer to read.
     """
-    if response.status in (401, 403):
+    if response.status in (401, 403) or (response.is_success and response.is_refusal):
         raise Denied(f"{response.url} answered {response.status}", hint="log in with the scope openid")
-    if response.status != 200:
+    if response.is_refusal:
         kind = ProviderUnavailable if response.status >= 500 or response.status == 429 else ProviderError
         raise kind(f"{response.url} answered {response.status}")
     return person(response.json())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import random
 import struct
@@ -70,11 +69,8 @@ class AgentProvider:
         if not self._is_configured():
             return None
         form = _form(wanted, min_lifetime) + self._assertion()
-        reply = self._ask(wire.post("/token", wire.form(form)))
-        if reply.status != 200:
-            self._refused(reply)
+        response = self._answer(self._ask(wire.post("/token", wire.form(form))))
         sent = Request(str(self.socket), tuple(form))
-        response = Response(str(self.socket), reply.status, reply.headers, reply.body)
         credential = token_response.read(response, sent, now=time.time(), provider=self.kind)
         return replace(
             credential,
@@ -103,10 +99,14 @@ class AgentProvider:
 
     def _identity(self, within: float | None = None) -> dict[str, Any]:
         shown = dict(self._assertion()).get("client_assertion", "")
-        reply = self._ask(wire.get("/identity", shown), within=within)
-        if reply.status != 200:
-            self._refused(reply)
-        return Response(str(self.socket), reply.status, reply.headers, reply.body).json()
+        return self._answer(self._ask(wire.get("/identity", shown), within=within)).json()
+
+    def _answer(self, reply: wire.Reply) -> Response:
+        """What the agent answered. Raises as `fetch` where it refuses."""
+        response = Response(str(self.socket), reply.status, reply.headers, reply.body)
+        if response.is_refusal:
+            self._refused(response)
+        return response
 
     def _introduction(self, within: float | None = None) -> dict[str, Any]:
         """What the agent says of itself in `identity`. Asked once: what serves another Flyte would be another agent."""
@@ -155,14 +155,12 @@ class AgentProvider:
             return False
         form = [("execution", child), *self._assertion()]
         reply = self._ask(wire.post(CHILDREN, wire.form(form)), within=deadline - time.monotonic())
-        if reply.status == 200:
-            covered = Response(str(self.socket), reply.status, reply.headers, reply.body).json().get("execution")
-            if covered != child:
-                raise ProviderError(f"the agent at {self.socket} does not say that it covers {child}")
-            return True
-        if (reply.status, _error(reply)[0]) != (400, "unauthorized_client"):  # with a grant it is `access_denied`
-            self._refused(reply)
-        return False
+        response = Response(str(self.socket), reply.status, reply.headers, reply.body)
+        if (reply.status, _error(response)[0]) == (400, "unauthorized_client"):  # with a grant it is `access_denied`
+            return False
+        if self._answer(reply).json().get("execution") != child:
+            raise ProviderError(f"the agent at {self.socket} does not say that it covers {child}")
+        return True
 
     def page(self, path: str) -> tuple[int, str] | None:
         """The status and text of another page of the agent's, for people to look at; `None` where there is no agent."""
@@ -266,7 +264,7 @@ class AgentProvider:
             f"{what} {self.socket}{waited}", hint="is the agent of this machine running?"
         ) from None
 
-    def _refused(self, reply: wire.Reply) -> NoReturn:
+    def _refused(self, reply: Response) -> NoReturn:
         """Sentences of ours are written for callers; others are not shown, for the request held the pod's token."""
         code, words = _error(reply)
         if code is None and reply.status == 503:  # it has too many connections to read what they want
@@ -283,16 +281,16 @@ class AgentProvider:
         raise Denied(message, hint=_HINTS.get(code, ""))
 
 
-def _error(reply: wire.Reply) -> tuple[str | None, str]:
+def _error(reply: Response) -> tuple[str | None, str]:
     """
     The error code, and a sentence of ours where the agent says one (RFC 6749 section 5.2); no code where the reply is
     of another kind.
     """
     try:
-        answer = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict) or "error" not in answer:
+        answer = reply.json()
+    except ProviderError:
+        return None, ""
+    if "error" not in answer:
         return None, ""
     return error_code.shown(answer), own_words.said(answer)
 

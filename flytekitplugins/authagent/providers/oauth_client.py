@@ -176,7 +176,7 @@ def discover(issuer: str, door: Door, *, needed: bool = True) -> Metadata:
     status = 0
     for request in discovery.requests(issuer):
         response = door.send(request)
-        if response.status == 200:
+        if response.is_success:
             return discovery.read(issuer, response)
         status = response.status
     if not needed:

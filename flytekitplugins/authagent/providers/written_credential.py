@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
 from flytekitplugins.authagent.credential import Credential, from_token, token
 from flytekitplugins.authagent.errors import ProviderError
+from flytekitplugins.authagent.oauth import token_response
 from flytekitplugins.authagent.providers import Wanted, fixed
 from flytekitplugins.authagent.specs import EndpointText, Name, Scopes, Section
 
@@ -23,7 +24,7 @@ class JsonCredential(Section):
     """
 
     access_token: Annotated[str, Field(repr=False)]
-    token_type: Literal["Bearer", "bearer"] = "Bearer"  # noqa: S105 - the name of a type
+    token_type: str | None = None
     expires_at: float | str | None = None
     scope: str | None = None
     scopes: Scopes = ()
@@ -39,6 +40,10 @@ class JsonCredential(Section):
         if moment.tzinfo is None:
             raise ValueError("no offset")
         return moment.timestamp()
+
+
+_KEYS = frozenset(JsonCredential.model_fields) | {"expires_in", "id_token", "refresh_token"}
+"""What an error may name: what else a command prints as a key may be a token."""
 
 
 def read(text: str, wanted: Wanted, *, of: str, provider: str) -> Credential:
@@ -59,13 +64,15 @@ def _from_json(text: str, wanted: Wanted, of: str, provider: str) -> Credential:
         found = JsonCredential.model_validate(json.loads(text))
         expires_at = found.moment()
     except ValidationError as wrong:
-        names = ", ".join(".".join(map(str, e["loc"])) for e in wrong.errors(include_input=False))
+        said = {str(next(iter(error["loc"]), "")) for error in wrong.errors(include_input=False)}
+        names = ", ".join(name if name in _KEYS else "another key" for name in sorted(said))
         raise ProviderError(
             f"{of} is not a credential: {names}: unknown, missing or of the wrong type",
             hint=f"it may hold {', '.join(JsonCredential.model_fields)}",
         ) from None
     except (ValueError, RecursionError):
         raise ProviderError(f"{of} is neither a token nor a JSON credential") from None
+    token_response.check_type(found.token_type, of)
     known: dict[str, Any] = {
         "scopes": found.scopes or tuple((found.scope or "").split()),
         "endpoint": found.endpoint,
