@@ -17,6 +17,9 @@ from flytekitplugins.authagent.sources import process_wide
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup, and every program that is started would ignore it
     signal.signal(signal.SIGHUP, lambda *_: None)
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background of a shell, likewise
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Where Python may not keep what it compiled, every program that is started compiles all of flytekit: 2.5 s each.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import selectors
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from signal import SIGKILL
+from typing import TextIO
 
 from flytekitplugins.authagent.credential import MAX_TOKEN
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
@@ -16,12 +18,18 @@ from flytekitplugins.authagent.errors import ConfigError, ProviderError, Provide
 MAX_OUTPUT = 2 * MAX_TOKEN
 """Bytes that a program may print."""
 
+NOTICE = 10.0
+"""Seconds after which a person at the terminal is told what they wait for."""
 
-def output(command: Sequence[str], *, timeout: float) -> str:
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def output(command: Sequence[str], *, timeout: float, terminal: TextIO | None = None, notice: float = NOTICE) -> str:
     """
-    What `command` prints within `timeout` seconds, without blanks around it; its standard error goes nowhere.
+    What `command` prints within `timeout` seconds, without blanks around it.
 
-    Raises `ConfigError`, `ProviderUnavailable`, `ProviderError`.
+    Its standard error is shown at `terminal`, as it comes; without one it goes nowhere. Ctrl-C ends the program with
+    this process. Raises `ConfigError`, `ProviderUnavailable`, `ProviderError`.
     """
     name = command[0]
     try:
@@ -29,25 +37,31 @@ def output(command: Sequence[str], *, timeout: float) -> str:
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=terminal or subprocess.DEVNULL,
             start_new_session=True,  # so that what it starts ends with it
         )
     except (OSError, ValueError) as failed:
         reason = failed.strerror if isinstance(failed, OSError) else "a NUL in its arguments"
         raise ConfigError(f"{name} cannot be run: {reason}", hint="check the command, and PATH") from None
-    deadline = time.monotonic() + timeout
+    _running.add(process)
+    started = time.monotonic()
+    deadline = started + timeout
     try:
-        printed = _read(process, name, deadline)
+        printed = _read(process, name, started + notice if terminal else deadline, deadline, terminal)
         status = process.wait(max(deadline - time.monotonic(), 0.1))
     except (TimeoutError, subprocess.TimeoutExpired):
         raise ProviderUnavailable(
-            f"{name} did not end within {timeout:g} s", hint="run it yourself: it may be waiting for an answer"
+            f"{name} did not end within {timeout:g} s",
+            hint="start again" if terminal else "run it yourself: it may be waiting for an answer",
         ) from None
     finally:
         _end(process)
     if status:
         what = f"status {status}" if status > 0 else f"signal {-status}"
-        raise ProviderError(f"{name} ended with {what}", hint="run it yourself to see what it says")
+        raise ProviderError(
+            f"{name} ended with {what}",
+            hint="see above what it says" if terminal else "run it yourself to see what it says",
+        )
     try:
         text = printed.decode("ascii").strip()
     except UnicodeDecodeError:
@@ -57,16 +71,25 @@ def output(command: Sequence[str], *, timeout: float) -> str:
     return text
 
 
-def _read(process: subprocess.Popen[bytes], name: str, deadline: float) -> bytes:
+def _read(
+    process: subprocess.Popen[bytes], name: str, notice_at: float, deadline: float, terminal: TextIO | None
+) -> bytes:
     printed = bytearray()
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     descriptor = process.stdout.fileno()
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0 or not selector.select(left):
-                raise TimeoutError
+            now = time.monotonic()
+            if not selector.select(max(min(notice_at, deadline) - now, 0)):
+                if terminal is None or notice_at >= deadline or time.monotonic() >= deadline:
+                    raise TimeoutError
+                terminal.write(
+                    f"Waiting for {name}, for {deadline - time.monotonic():.0f} s at most. Ctrl-C ends it.\n"
+                )
+                terminal.flush()
+                notice_at = deadline
+                continue
             piece = os.read(descriptor, 65536)
             if not piece:
                 return bytes(printed)
@@ -77,8 +100,20 @@ def _read(process: subprocess.Popen[bytes], name: str, deadline: float) -> bytes
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Whatever is left of it goes, its children too."""
+    _running.discard(process)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, SIGKILL)
     process.wait()
     if process.stdout:
         process.stdout.close()
+
+
+@atexit.register
+def _end_all() -> None:
+    """A thread that waits for a program does not end with the process, and its program would outlive both."""
+    for process in list(_running):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, SIGKILL)
+
+
+os.register_at_fork(after_in_child=_running.clear)  # they are the parent's

@@ -20,7 +20,7 @@ from flytekitplugins.authagent.providers import Provider, Wanted
 from flytekitplugins.authagent.reach import flyte_server, reach
 from flytekitplugins.authagent.source import WAIT, Source
 from flytekitplugins.authagent.sources import Direct, process_wide
-from flytekitplugins.authagent.specs import ApiKeySpec, LoginSpec, ProviderSpec, ServerSpec
+from flytekitplugins.authagent.specs import ApiKeySpec, CommandSpec, LoginSpec, ProviderSpec, ServerSpec
 
 if TYPE_CHECKING:
     from flytekitplugins.authagent.providers.agent import AgentProvider
@@ -73,6 +73,11 @@ class _Candidate:
     @property
     def patience(self) -> float:
         """Seconds for which its answer may be waited for: a person takes longer than a server."""
+        if isinstance(self.key, CommandSpec):
+            from flytekitplugins.authagent.providers.command import CommandProvider
+
+            if isinstance(self.provider, CommandProvider) and self.provider.at_terminal:
+                return WAIT + self.provider.timeout
         return WAIT + (self.key.patience if isinstance(self.key, LoginSpec) else 0)
 
 

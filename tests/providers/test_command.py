@@ -10,6 +10,8 @@ import pytest
 
 from flytekitplugins.authagent import program
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.providers.command import CommandProvider
+from flytekitplugins.authagent.specs import CommandSpec
 
 
 def sh(script: str, *, timeout: float = 5.0) -> str:
@@ -68,3 +70,38 @@ def test_it_has_no_terminal_and_no_shell() -> None:
     assert program.output(["echo", "$HOME;ls"], timeout=5) == "$HOME;ls"
     assert sh("read line || echo nobody") == "nobody"
     assert os.getsid(0) != int(sh("ps -o sid= -p $$ | tr -d ' '"))
+
+
+def test_at_a_terminal_its_standard_error_is_shown_as_it_comes(tmp_path: Path) -> None:
+    shown = tmp_path / "terminal"
+    script = f"echo 'enter the code AB-CD' >&2; until grep -q AB-CD {shown}; do sleep 0.05; done; echo t0ken"
+    with shown.open("w") as terminal:
+        assert program.output(["sh", "-c", script], timeout=30, terminal=terminal) == "t0ken"
+    assert shown.read_text() == "enter the code AB-CD\n"
+
+
+def test_who_waits_long_is_told_for_what(tmp_path: Path) -> None:
+    shown = tmp_path / "terminal"
+    script = f"until grep -q Waiting {shown}; do sleep 0.05; done; echo t0ken"
+    with shown.open("w") as terminal:
+        assert program.output(["sh", "-c", script], timeout=30, terminal=terminal, notice=0.1) == "t0ken"
+    said = shown.read_text()
+    assert said.startswith("Waiting for sh, for ")
+    assert said.count("\n") == 1
+    assert "t0ken" not in said
+
+
+def test_at_a_terminal_it_is_given_up_too(tmp_path: Path) -> None:
+    with (tmp_path / "terminal").open("w") as terminal, pytest.raises(ProviderUnavailable, match=r"within 0\.3 s"):
+        program.output(["sleep", "60"], timeout=0.3, terminal=terminal, notice=0.1)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "at_terminal", "seconds"),
+    [({}, False, 30.0), ({}, True, 300.0), ({"timeout": 5}, True, 5.0), ({"timeout": 5}, False, 5.0)],
+)
+def test_it_has_the_patience_of_a_login_at_a_terminal_unless_configured(
+    timeout: dict[str, float], at_terminal: bool, seconds: float
+) -> None:
+    provider = CommandProvider(CommandSpec(command=("true",), **timeout), at_terminal=at_terminal)  # type: ignore[arg-type]
+    assert provider.timeout == seconds

@@ -60,7 +60,9 @@ class Mint:
     def built(self, upstreams: Mapping[str, Kinds]) -> dict[str, Provider]:
         """The providers of `upstreams`: those in use where nothing has changed. Raises `ConfigError`."""
         return {
-            name: self._providers[name] if self._upstreams.get(name) == spec else build(spec, {}, in_pod=False)
+            name: self._providers[name]
+            if self._upstreams.get(name) == spec
+            else build(spec, {}, in_pod=False, interactive=False)
             for name, spec in upstreams.items()
             if not isinstance(spec, Delegating)  # those of a hub are minted under a grant
         }

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from flytekitplugins.authagent import endpoint as endpoints
+from flytekitplugins.authagent import terminal
 from flytekitplugins.authagent.context import Context
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.discovery import FlyteServer
@@ -114,7 +115,7 @@ def build(  # noqa: PLR0911 - one for each kind
         case CommandSpec():
             from flytekitplugins.authagent.providers.command import CommandProvider
 
-            return CommandProvider(spec)
+            return CommandProvider(spec, at_terminal=interactive and not in_pod and terminal.here().is_there)
         case PassthroughSpec():
             from flytekitplugins.authagent.providers.passthrough import PassthroughProvider
 
