@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from flytekitplugins.authagent.errors import ProviderError
 
@@ -97,13 +98,39 @@ def claims(secret: Secret) -> dict[str, Any]:
     Good for knowing when our own token expires. Never a reason to trust anybody.
     """
     parts = secret.reveal().split(".")
-    if len(parts) != 3:
-        return {}
+    return _section(parts[1]) if len(parts) == 3 else {}
+
+
+def _section(part: str) -> dict[str, Any]:
+    """The JSON object in a part of a JWS or JWE in compact form; empty where it is none."""
     try:
-        found = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def form(secret: Secret) -> Literal["JWT", "encrypted", "opaque"]:
+    """What can be read of a token: a JWT's claims; nothing of a JWE (RFC 7516 section 3.1) and of any other token."""
+    parts = secret.reveal().split(".")
+    if len(parts) == 5 and "enc" in _section(parts[0]):
+        return "encrypted"
+    return "JWT" if claims(secret) else "opaque"
+
+
+def scopes(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    """
+    The scopes that claims name: in `scp` (Okta, Entra ID, flyteadmin), else in `scope` (RFC 9068 section 2.2.3).
+
+    Either may be a list, or a text with blanks between.
+    """
+    for name in ("scp", "scope"):
+        value = claims.get(name)
+        if isinstance(value, str):
+            return tuple(value.split())
+        if isinstance(value, list):
+            return tuple(scope for scope in value if isinstance(scope, str))
+    return ()
 
 
 def moment(value: Any) -> float | None:

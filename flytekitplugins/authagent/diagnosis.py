@@ -21,6 +21,7 @@ from flytekitplugins.authagent import (
     session_store,
     wire,
 )
+from flytekitplugins.authagent import credential as credentials
 from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Settings
 from flytekitplugins.authagent.context import from_environment
@@ -236,14 +237,24 @@ def _credential(credential: Credential) -> Iterator[Finding]:
         yield Finding(
             "lifetime", "note", f"the credential ends in {remaining:.0f} s", "it is renewed; a file must be replaced"
         )
-    found = claims(credential.token)
-    if not found:
+    form, found = credentials.form(credential.token), claims(credential.token)
+    if form != "JWT":
+        yield Finding(
+            "token",
+            "note",
+            f"the token is {form}: its scopes, its audience and its end cannot be read here",
+            "flyteadmin takes signed JWTs only; ask the identity provider for one, often by naming an audience",
+        )
         return
-    scp, scope = found.get("scp"), found.get("scope")
+    scp = found.get("scp")
     if scp == "all" or (isinstance(scp, list) and "all" in scp) or not (scp or found.get("client_id")):
         yield Finding("scope", "good", "the token has the scope `all` where flyteadmin looks for it")
         return
-    where = "in the claim `scope`, which flyteadmin does not read" if "all" in str(scope).split() else "nowhere"
+    where = "nowhere"
+    if "all" in credentials.scopes({"scp": scp}):
+        where = "in the claim `scp`, in one text with others, which flyteadmin takes for one scope"
+    elif "all" in credentials.scopes({"scope": found.get("scope")}):
+        where = "in the claim `scope`, which flyteadmin does not read"
     yield Finding(
         "scope",
         "bad",

@@ -12,7 +12,7 @@ from flytekitplugins.authagent import config, flyte_config
 from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.cli import agent_facts, person
 from flytekitplugins.authagent.cli.shown import ends, print_facts
-from flytekitplugins.authagent.cli.whoami import scopes
+from flytekitplugins.authagent.cli.whoami import scopes, token_form
 from flytekitplugins.authagent.context import from_environment
 from flytekitplugins.authagent.errors import AuthAgentError, NoCredential
 from flytekitplugins.authagent.providers import Wanted
@@ -46,6 +46,7 @@ def _facts(endpoint: str | None, *, as_json: bool) -> tuple[dict[str, Any], int]
         "chosen_by": _chosen_by(settings),
         "flyte": endpoint or flyte.admin.endpoint,
         "flyte_from": "--endpoint" if endpoint else flyte.said.get("endpoint"),
+        "token": None,
         "scopes": [],
         "expires_at": None,
         "header": None,
@@ -67,6 +68,7 @@ def _facts(endpoint: str | None, *, as_json: bool) -> tuple[dict[str, Any], int]
     facts["flyte"] = resolution.endpoint.target if resolution.endpoint else facts["flyte"]
     if credential.is_anonymous:
         return facts | {"error": None, "expires_at": None if as_json else "this Flyte has no authentication"}, 0
+    facts["token"] = token_form(credential)
     facts["scopes"] = scopes(credential)
     facts["expires_at"] = ends(credential, time.time(), as_json=as_json)
     facts["header"] = resolution.header or credential.header

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 from flytekitplugins.authagent import config, discovery, flyte_config
+from flytekitplugins.authagent import credential as credentials
 from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.cli import person
 from flytekitplugins.authagent.cli.shown import ends, print_facts
@@ -51,6 +52,7 @@ def run(arguments: list[str]) -> int:
             "name": known.person.name,
             "subject": known.person.subject,
             "email": known.person.email,
+            "token": token_form(credential),
             "scopes": scopes(credential),
             "expires_at": ends(credential, time.time(), as_json=options.json),
             "flyte": server.endpoint.target if server else None,
@@ -99,18 +101,25 @@ def known_person(resolution: Resolution, credential: Credential, server: FlyteSe
 
     Raises `Rejected` where Flyte does not take it.
     """
-    claimed = userinfo.person(claims(credential.id_token or credential.token))
     if credential.is_anonymous:
         return Known(Person(), "flyte has no authentication")
     if server is None:
-        return Known(claimed, "claims, not checked: no Flyte is known")
+        return _claimed(credential, "no Flyte is known")
     try:
         said = discovery.user_info(server, header(resolution, credential, server), credential.token)
     except ProviderUnavailable:
-        return Known(claimed, "claims, not checked: Flyte does not answer")
+        return _claimed(credential, "Flyte does not answer")
     if said is None or said.subject is None:
-        return Known(claimed, "claims, not checked: Flyte does not say")
-    return Known(_completed(said, claimed), "flyte")
+        return _claimed(credential, "Flyte does not say")
+    return Known(_completed(said, _claimed(credential, "").person), "flyte")
+
+
+def _claimed(credential: Credential, why: str) -> Known:
+    """Whom the credential says that it speaks for; nobody where it says nothing that can be read."""
+    found = claims(credential.id_token or credential.token)
+    if not found:
+        return Known(Person(), f"nobody: {why}, and the token is {token_form(credential)}")
+    return Known(userinfo.person(found), f"claims, not checked: {why}")
 
 
 def _completed(said: Person, claimed: Person) -> Person:
@@ -134,8 +143,9 @@ def header(resolution: Resolution, credential: Credential, server: FlyteServer) 
 
 def scopes(credential: Credential) -> list[str]:
     """Those granted, else those that the token itself names."""
-    if credential.scopes:
-        return list(credential.scopes)
-    found = claims(credential.token)
-    named = found.get("scp", found.get("scope", []))
-    return named.split() if isinstance(named, str) else [s for s in named if isinstance(s, str)]
+    return list(credential.scopes or credentials.scopes(claims(credential.token)))
+
+
+def token_form(credential: Credential) -> str | None:
+    """Whether its token is a JWT, encrypted or opaque; `None` where there is none."""
+    return None if credential.is_anonymous else credentials.form(credential.token)
