@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+VARIABLES = ("AUTHAGENT_SECOND_USER", "AUTHAGENT_REQUIRE_PEERS")
+
 SECOND_USER = os.environ.get("AUTHAGENT_SECOND_USER", "")
 """Whom `sudo` may be used for: set in the image of Dockerfile.test."""
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import machine
 import pytest
 from peers import SECOND_USER, need
 
@@ -92,6 +93,7 @@ def test_run_and_cmd_lines_work_in_a_scratch_copy(tmp_path: Path) -> None:
 
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script, "sh", *directories],
+        env=machine.FOUND,  # packages are installed
         capture_output=True,
         text=True,
         timeout=580,
