@@ -10,6 +10,7 @@ import grpc
 import pytest
 import running_hub
 from flyteidl.admin.project_pb2 import ProjectListRequest
+from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.service.identity_pb2 import UserInfoRequest
 from running_control_plane import Stubs
 from running_hub import Hub, World, says, wait_for
@@ -23,8 +24,31 @@ def ended(hub: Hub, grant: dict[str, Any], reason: str, seconds: float = 15.0) -
     wait_for(lambda: hub.records(event="grant", outcome="ended", grant=grant["id"], reason=reason), seconds)
 
 
-@pytest.mark.parametrize("phase", ["SUCCEEDED", "FAILED", "ABORTED", "TIMED_OUT"])
-def test_a_grant_ends_with_its_execution_and_is_revoked(hub: Hub, world: World, phase: str) -> None:
+PHASES = {
+    "UNDEFINED": "runs",
+    "QUEUED": "runs",
+    "RUNNING": "runs",
+    "SUCCEEDING": "is over",
+    "SUCCEEDED": "is over",
+    "FAILING": "runs",  # propeller runs the failure node
+    "FAILED": "is over",
+    "ABORTED": "is over",
+    "TIMED_OUT": "is over",
+    "ABORTING": "is over",
+    10: "is over",  # a phase of a newer Flyte
+    1000: "is over",
+}
+"""What an execution does in a phase, as far as its grant is concerned."""
+
+
+def test_the_table_has_every_phase() -> None:
+    assert {name for name in PHASES if isinstance(name, str)} == set(WorkflowExecution.Phase.keys())
+
+
+@pytest.mark.parametrize("phase", [phase for phase, does in PHASES.items() if does == "is over"])
+def test_a_grant_ends_in_every_phase_in_which_nothing_runs_and_is_revoked(
+    hub: Hub, world: World, phase: str | int
+) -> None:
     execution = fresh()
     grant = hub.granted("alice", execution)
     pod = world.pod_of(execution)
@@ -38,12 +62,22 @@ def test_a_grant_ends_with_its_execution_and_is_revoked(hub: Hub, world: World, 
     wait_for(lambda: hub.records(event="revocation", outcome="done", grant=grant["id"]))
 
 
-def test_an_execution_that_still_cleans_up_keeps_its_grant(hub: Hub, world: World) -> None:
+@pytest.mark.parametrize("phase", [phase for phase, does in PHASES.items() if does == "runs"])
+def test_an_execution_that_may_still_run_tasks_keeps_its_grant(hub: Hub, world: World, phase: str) -> None:
     execution = fresh()
     hub.granted("alice", execution)
-    world.admin.end(execution, "FAILING")
-    time.sleep(2.5)
+    world.admin.end(execution, phase)
+    looks = world.admin.calls[execution]
+    wait_for(lambda: world.admin.calls[execution] >= looks + 2)
     assert hub.ask(world.pod_of(execution)).status == 200
+
+
+@pytest.mark.parametrize("phase", [phase for phase, does in PHASES.items() if does == "is over"])
+def test_nobody_consents_for_an_execution_that_is_over(hub: Hub, world: World, phase: str | int) -> None:
+    execution = world.admin.launch(fresh(), "alice")
+    world.admin.end(execution, phase)
+    refused = hub.deposit(world.token("alice"), execution)
+    assert (refused.status, refused.json()["error_description"]) == (409, "the execution has ended")
 
 
 def test_a_grant_for_what_is_never_launched_ends_and_is_revoked(world: World) -> None:

@@ -18,8 +18,11 @@ from flytekitplugins.authagent.source import Source
 TIMEOUT = 5.0
 """Seconds for one look."""
 
-_OVER = frozenset({"SUCCEEDED", "FAILED", "ABORTED", "TIMED_OUT"})
-"""Phases after which nothing of an execution runs; one that is failing may still clean up."""
+MAY_RUN = ("UNDEFINED", "QUEUED", "RUNNING", "FAILING")
+"""
+Phases in which tasks of an execution may run. UNDEFINED: flyteadmin has accepted the execution. FAILING: propeller runs
+the failure node. In every other phase (SUCCEEDING and ABORTING too, and those of a newer Flyte) the execution is over.
+"""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class Executions:
         return Seen(
             principal="" if said.HasField("parent_node_execution") else said.principal,
             scheduled=said.mode == ExecutionMetadata.SCHEDULED or said.HasField("scheduled_at"),
-            over=WorkflowExecution.Phase.Name(answer.closure.phase) in _OVER,
+            over=answer.closure.phase not in [WorkflowExecution.Phase.Value(name) for name in MAY_RUN],
             created_at=answer.closure.created_at.seconds + answer.closure.created_at.nanos / 1e9,
         )
 
