@@ -120,11 +120,11 @@ class Renewing:
         except urllib.error.HTTPError as refused:
             raise Denied(f"the token endpoint answered {refused.code}") from None
         now = time.time()
-        credential = Credential(Secret(answer["access_token"]), now + answer["expires_in"], now)
+        credential = Credential(Secret(answer["access_token"]), now + answer["expires_in"], answer["expires_in"])
         return replace(session, credential=credential, refresh_token=Secret(answer["refresh_token"]))
 
 
 def ended(refresh_token: str) -> Session:
     """A login whose access token has just ended."""
-    credential = Credential(Secret("old"), expires_at=time.time() - 1, issued_at=time.time() - 300)
+    credential = Credential(Secret("old"), expires_at=time.time() - 1, lifetime=299.0)
     return Session(credential, Secret(refresh_token), client_id="flytectl")

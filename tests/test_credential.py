@@ -71,7 +71,7 @@ def test_any_token_has_claims_or_none(text: str) -> None:
 
 def test_times_are_read_from_a_jwt_and_only_if_they_are_times() -> None:
     found = from_token(Secret(jwt(exp=2000, iat=1000)), provider="file")
-    assert (found.issued_at, found.expires_at, found.remaining(1500)) == (1000, 2000, 500)
+    assert (found.lifetime, found.expires_at, found.remaining(1500)) == (None, 2000, 500)
     assert from_token(Secret("opaque"), provider="file").remaining(0) == float("inf")
     for wrong in (True, "2000", -1, 1e12, float("nan"), None, [1]):
         assert moment(wrong) is None

@@ -11,7 +11,7 @@ from flytekit.clients.auth.authenticator import Authenticator, ClientConfigStore
 from flytekit.configuration import PlatformConfig
 
 from flytekitplugins.authagent import failed_call, flyte, flytekit_client, passthrough, rejection
-from flytekitplugins.authagent.credential import Credential
+from flytekitplugins.authagent.credential import Credential, claims, moment
 from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Rejected
 from flytekitplugins.authagent.resolve import Resolution
 
@@ -98,7 +98,8 @@ class AgentAuthenticator(Authenticator):  # type: ignore[misc] # flytekit has no
             self._sleep(1.0)
             return
         fresh = self._resolution.source.renew(call.handed)
-        if fresh.issued_at is not None and fresh.issued_at >= time.time():
+        issued_at = moment(claims(fresh.token).get("iat"))
+        if issued_at is not None and issued_at >= time.time():
             self._sleep(1.0)
 
     def _stop_repeating(self, call: _Call) -> None:

@@ -48,15 +48,16 @@ class Credential:
     """
     What a provider hands out.
 
-    `expires_at` and `issued_at` are seconds since the epoch by the local clock; `None` means the source does
-    not know. `header` is the gRPC metadata key that the server wants, `None` where the source cannot know.
+    `expires_at` is seconds since the epoch by the local clock. `lifetime` is the seconds from the moment at which the
+    token was obtained to its own `exp`. `None` means that nobody knows. `header` is the gRPC metadata key that the
+    server wants, `None` where the source cannot know.
     `endpoint` is the Flyte that the source names for it; a token goes nowhere else. `scopes` are those granted.
     `id_token` is what an OpenID Connect provider said beside it about whom it speaks for; it is sent nowhere.
     """
 
     token: Secret
     expires_at: float | None = None
-    issued_at: float | None = None
+    lifetime: float | None = None
     header: str | None = None
     endpoint: str | None = None
     scopes: tuple[str, ...] = ()
@@ -157,7 +158,5 @@ def anonymous(*, provider: str) -> Credential:
 
 
 def from_token(secret: Secret, *, provider: str, **known: Any) -> Credential:
-    """A credential around a token that somebody else obtained: its times are those of its own claims, if any."""
-    found = claims(secret)
-    times = {"expires_at": moment(found.get("exp")), "issued_at": moment(found.get("iat"))}
-    return Credential(secret, provider=provider, **(times | known))
+    """A credential around a token that somebody else obtained, nobody knows when: it ends at its `exp`, if any."""
+    return Credential(secret, provider=provider, **({"expires_at": moment(claims(secret).get("exp"))} | known))

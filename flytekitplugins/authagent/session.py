@@ -79,7 +79,7 @@ class Session:
             "refresh_expires_at": self.refresh_expires_at,
             "access_token": self.credential.token.reveal(),
             "id_token": self.credential.id_token.reveal() if self.credential.id_token else None,
-            **{name: getattr(self.credential, name) for name in ("expires_at", "issued_at", "header", "endpoint")},
+            **{name: getattr(self.credential, name) for name in ("expires_at", "lifetime", "header", "endpoint")},
             "scopes": list(self.credential.scopes),
         }
         return Secret(json.dumps({name: value for name, value in known.items() if value is not None}))
@@ -100,7 +100,7 @@ def from_json(text: str) -> Session:
         credential = Credential(
             token(_text(found, "access_token") or "", of="the stored login"),
             expires_at=_moment(found, "expires_at"),
-            issued_at=_moment(found, "issued_at"),
+            lifetime=_moment(found, "lifetime"),
             header=_text(found, "header"),
             endpoint=_text(found, "endpoint"),
             scopes=_texts(found, "scopes"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import running_agent
 import running_provider
 from foreign import Cluster, projected
+from tokens import jwt
 
 from flytekitplugins.authagent.oauth import token_exchange
 
@@ -111,6 +115,56 @@ def test_a_persons_login_is_renewed_and_a_rotated_refresh_token_outlives_the_age
         assert longer.status == 200, agent.audit.read_text()
     assert provider.read(longer.json()["access_token"]).claims["sub"] == "alice"
     assert provider.counts.snapshot()["mints"] == {"flytectl": 2}
+
+
+class KeepsTheLoginsTime(BaseHTTPRequestHandler):
+    """A token endpoint that refreshes as flyteadmin's own does: `iat` stays that of the login, `exp` is new."""
+
+    LIFE = 1800
+    minted: ClassVar[list[int]] = []
+
+    def do_POST(self) -> None:
+        now = int(time.time())
+        self.minted.append(now)
+        token = jwt(iat=now - 3 * 24 * 3600, exp=now + self.LIFE, sub="alice", jti=str(len(self.minted)))
+        answer = {"access_token": token, "token_type": "bearer", "expires_in": self.LIFE, "refresh_token": "again"}
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def test_a_login_whose_refresh_keeps_its_iat_is_renewed_again_and_again_within_max_lifetime(
+    provider: running_provider.Running, tmp_path: Path
+) -> None:
+    environ = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join([TESTS, *sys.path])}
+    environ["PYTHON_KEYRING_BACKEND"] = "session_servers.HomeKeyring"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), KeepsTheLoginsTime)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}/token"
+    command = [sys.executable, "-c", KEEP_A_LOGIN.replace("issuer=sys", "token_endpoint=sys"), endpoint]
+    subprocess.run(command, input="of-the-login", env=environ, text=True, timeout=60, check=True)
+    upstream = {"kind": "keyring", "token_endpoint": endpoint, "client_id": "flytectl", "scopes": ["all"]}
+    give = {"upstream": "flyte", "scopes": ["all"], "max_lifetime": "31m"}
+    rules = [running_agent.rule("r", give=give)]
+    try:
+        for n in range(5):
+            with running_agent.running(provider, environ=environ, upstreams={"flyte": upstream}, rules=rules) as agent:
+                answer = agent.ask({"min_lifetime": str(KeepsTheLoginsTime.LIFE - 1)})
+                assert answer.status == 200, agent.audit.read_text()
+                assert len(KeepsTheLoginsTime.minted) == n + 1
+            time.sleep(max(KeepsTheLoginsTime.minted[-1] + 3.1 - time.time(), 0))  # the next has to live for longer
+        rules[0]["give"]["max_lifetime"] = "29m"
+        with running_agent.running(provider, environ=environ, upstreams={"flyte": upstream}, rules=rules) as agent:
+            assert agent.ask().status == 400
+            assert "live 1800 s, longer than the 1740 s" in agent.records()[-1]["reason"]
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_token_that_speaks_for_somebody_else_than_the_rule_says_is_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -23,9 +24,10 @@ SENT = Request(
 NOW = 1_000_000.0
 
 
-def answer(content: Any, status: int = 200) -> Credential:
+def answer(content: Any, status: int = 200, *, date: float | None = None, now: float = NOW) -> Credential:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return read(Response(URL, status, {}, body), SENT, now=NOW, provider="test")
+    headers = {} if date is None else {"date": formatdate(date, usegmt=True)}
+    return read(Response(URL, status, headers, body), SENT, now=now, provider="test")
 
 
 def test_a_token_with_its_end() -> None:
@@ -39,15 +41,84 @@ def test_a_token_with_its_end() -> None:
         ({"expires_in": "60"}, 60),
         ({"expires_in": 60.5}, 60.5),
         ({}, None),
-        ({"access_token": jwt(iat=5, exp=65)}, 60),
-        ({"access_token": jwt(iat=5, exp=65), "expires_in": 3600}, 60),
-        ({"access_token": jwt(iat=5, exp=3605), "expires_in": 60}, 60),
-        ({"access_token": jwt(exp=NOW + 7)}, 7),
     ],
 )
-def test_the_shortest_span_is_believed(content: dict[str, Any], ends: float | None) -> None:
+def test_expires_in(content: dict[str, Any], ends: float | None) -> None:
     found = answer({"access_token": "abc"} | content)
     assert found.expires_at == (None if ends is None else NOW + ends)
+    assert found.lifetime == ends
+
+
+HOUR, DAYS = 3600, 3 * 24 * 3600
+
+
+# All but `our` are seconds by the issuer's clock, which stands at 0 when it gives the token; `our` is how far our clock
+# is ahead of it. `good` is for how many seconds the token is to be used, `lives` what `max_lifetime` is compared with.
+@pytest.mark.parametrize(
+    ("iat", "exp", "expires_in", "date", "our", "good", "lives"),
+    [
+        # our clock is right
+        (0, HOUR, HOUR, 0, 0, HOUR, HOUR),
+        (0, HOUR, None, 0, 0, HOUR, HOUR),
+        (0, HOUR, None, None, 0, HOUR, HOUR),
+        (None, HOUR, None, None, 0, HOUR, HOUR),
+        (0, HOUR, 60, 0, 0, 60, HOUR),  # the two disagree: the shorter is used, and Flyte looks at `exp`
+        (0, 60, HOUR, 0, 0, 60, 60),
+        (None, None, HOUR, 0, 0, HOUR, HOUR),
+        (1, HOUR + 1, None, 0, 0, HOUR, HOUR),  # the server's `Date` is a second old
+        # a refresh that keeps the `iat` of the login
+        (-DAYS, HOUR, HOUR, 0, 0, HOUR, HOUR),
+        (-DAYS, HOUR, None, 0, 0, HOUR, HOUR),
+        (-DAYS, HOUR, None, None, 0, HOUR, HOUR),
+        (-DAYS, HOUR, 60, None, 0, 60, HOUR),
+        (-10, 60, HOUR, 0, 0, 60, 60),
+        # our clock is ahead
+        (0, HOUR, HOUR, 0, 2 * HOUR, HOUR, HOUR),
+        (0, HOUR, None, 0, 2 * HOUR, HOUR, HOUR),
+        (-DAYS, HOUR, None, 0, 2 * HOUR, HOUR, HOUR),
+        (None, HOUR, None, 0, 2 * HOUR, HOUR, HOUR),
+        (0, HOUR, None, None, 2 * HOUR, HOUR, HOUR),
+        (0, HOUR, None, None, 60, HOUR - 60, HOUR - 60),
+        (-DAYS, HOUR, HOUR, 0, 60, HOUR, HOUR),
+        # our clock is behind
+        (0, HOUR, HOUR, 0, -2 * HOUR, HOUR, HOUR),
+        (-DAYS, HOUR, None, 0, -2 * HOUR, HOUR, HOUR),
+        (None, HOUR, None, 0, -2 * HOUR, HOUR, HOUR),
+        (0, HOUR, None, None, -2 * HOUR, HOUR, HOUR),
+        (0, HOUR, 60, None, -2 * HOUR, 60, HOUR),
+        (
+            -DAYS,
+            HOUR,
+            HOUR,
+            None,
+            -2 * HOUR,
+            HOUR,
+            3 * HOUR,
+        ),  # nothing tells the issuer's time
+        # an `iat` in the future
+        (HOUR, 2 * HOUR, None, 0, 0, 2 * HOUR, 2 * HOUR),
+        (HOUR, 2 * HOUR, 2 * HOUR, 0, -60, 2 * HOUR, 2 * HOUR),
+        # a token that has ended when it comes
+        (-DAYS, -60, None, 0, 0, -60, 0),
+        (-DAYS, -60, HOUR, 0, 0, -60, 0),
+        # a proxy with another clock answers: the token has not ended
+        (0, HOUR, None, DAYS, 0, HOUR, HOUR),
+    ],
+)
+def test_how_long_a_token_is_good(  # noqa: PLR0917 - a row of the table
+    iat: float | None,
+    exp: float | None,
+    expires_in: float | None,
+    date: float | None,
+    our: float,
+    good: float,
+    lives: float,
+) -> None:
+    claims = {name: NOW + at for name, at in (("iat", iat), ("exp", exp)) if at is not None}
+    content = {"access_token": jwt(**claims) if claims else "opaque", "expires_in": expires_in}
+    found = answer(content, date=None if date is None else NOW + date, now=NOW + our)
+    assert found.remaining(NOW + our) == good
+    assert found.lifetime == lives
 
 
 @pytest.mark.parametrize("expires_in", [0, -1, "soon", True, [], 1e12, {}])

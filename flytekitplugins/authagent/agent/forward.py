@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -172,6 +173,7 @@ def _exchanged(hub: HubSpec, key: _Key, asked: Asked, shown: Secret, now: Callab
     response = _sent(hub, sent)
     if response.is_refusal:
         raise _refusal(response)
+    response = replace(response, headers={})  # its Date is not the issuer's
     return token_response.read(response, sent, now=now(), provider=hub.kind)
 
 

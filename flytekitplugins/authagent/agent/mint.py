@@ -159,16 +159,16 @@ def check_principal(credential: Credential, principal: str, upstream: str, rule:
 
 def check_lifetime(credential: Credential, longest: float | None, upstream: str, rule: str) -> None:
     """
-    Refuse a token that lives longer than the rule allows, by its real end: Flyte looks at nothing else.
+    Refuse a token that lives longer than the rule allows, by its own `exp`: Flyte looks at nothing else.
 
     Raises `Denied`.
     """
     if longest is None:
         return
-    now = time.time()
-    found = claims(credential.token)
-    issued, ends = moment(found.get("iat")), moment(found.get("exp"))
-    lives = ends - (now if issued is None else issued) if ends is not None else credential.remaining(now)
+    lives = credential.lifetime
+    if lives is None:  # nobody knows when it was obtained: from now on
+        now, ends = time.time(), moment(claims(credential.token).get("exp"))
+        lives = max(credential.remaining(now), ends - now) if ends is not None else credential.remaining(now)
     if lives > longest:
         shown = "nobody knows how long" if lives == float("inf") else f"{lives:.0f} s"
         raise Denied(

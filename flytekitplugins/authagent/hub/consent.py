@@ -243,7 +243,10 @@ class Consent:
             self._check_audience(credential)
         except AuthAgentError as refused:
             return Minted(tokens, refused)
-        access = Access(credential.token, credential.expires_at, tuple(sorted(scopes)), self.client.clock())
+        obtained_at = self.client.clock()
+        access = Access(
+            credential.token, credential.expires_at, tuple(sorted(scopes)), obtained_at, credential.lifetime
+        )
         return Minted(replace(tokens, accesses=(access,)))
 
     def _check_audience(self, credential: Credential) -> None:

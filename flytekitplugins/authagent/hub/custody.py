@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from flytekitplugins.authagent import credential as credentials
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.errors import AuthAgentError, ProviderUnavailable
 from flytekitplugins.authagent.hub.consent import Consent, Lost
@@ -84,7 +83,7 @@ class Custody:
         if found is None:
             return None
         left = found.remaining(self._now())
-        life = EARLY * 2 if found.issued_at is None else (found.expires_at or 0.0) - found.issued_at
+        life = EARLY * 2 if found.lifetime is None else found.lifetime
         enough = left >= min_lifetime if min_lifetime else left > min(EARLY, life / 2)
         return found if enough and left > MARGIN else None
 
@@ -100,13 +99,12 @@ class Custody:
         Whether a mint could bring what is wished for: a wish that none can meet, or that comes again and again, is not
         to cost one each time.
         """
-        found = self.valid(tokens, scopes, 0)
-        if not min_lifetime or found is None or found.issued_at is None or found.expires_at is None:
+        found, kept = self.valid(tokens, scopes, 0), tokens.access(scopes)
+        if not min_lifetime or found is None or kept is None or found.lifetime is None:
             return True
-        if found.remaining(self._now()) <= min(EARLY, (found.expires_at - found.issued_at) / 2):
+        if found.remaining(self._now()) <= min(EARLY, found.lifetime / 2):
             return True  # it is due anyway
-        long_enough = found.expires_at - found.issued_at + SLACK >= min_lifetime
-        return long_enough and self._now() >= found.issued_at + FORCED_INTERVAL
+        return found.lifetime + SLACK >= min_lifetime and self._now() >= kept.obtained_at + FORCED_INTERVAL
 
     def renewed(self, grant: Grant, scopes: tuple[str, ...], min_lifetime: float) -> Credential:
         """As `_renewed`; a grant whose consent is lost ends by that."""
@@ -222,4 +220,6 @@ def _credential(tokens: Tokens, scopes: tuple[str, ...]) -> Credential | None:
     found = tokens.access(scopes)
     if found is None or found.expires_at is None:
         return None
-    return credentials.from_token(found.token, provider="grant", expires_at=found.expires_at, scopes=scopes)
+    return Credential(
+        found.token, expires_at=found.expires_at, lifetime=found.lifetime, scopes=scopes, provider="grant"
+    )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timezone
-from email.utils import parsedate_to_datetime
 
 from flytekitplugins.authagent.oauth.message import Response
 
@@ -40,11 +38,9 @@ class IssuerClock:
 
         Caches add an `Age`; some keep the `Date` beside it and some do not, so the truth lies between the two.
         """
-        try:
-            sent = parsedate_to_datetime(response.headers.get("date", ""))
-        except (TypeError, ValueError, OverflowError):
+        earliest = response.date
+        if earliest is None:
             return
-        earliest = sent.replace(tzinfo=sent.tzinfo or timezone.utc).timestamp()
         age = response.headers.get("age", "").strip()
         old = float(age) if age.isascii() and age.isdigit() and len(age) < 9 else 0.0
         self._heard = _Heard(earliest, earliest + old + 1.0, self._steady())  # its unit is a second

@@ -27,12 +27,13 @@ MOST_ACCESSES = 8
 
 @dataclass(frozen=True)
 class Access:
-    """An access token for `scopes`, which are sorted; moments are seconds since the epoch."""
+    """An access token for `scopes`, which are sorted. Moments are seconds since the epoch, `lifetime` is in seconds."""
 
     token: Secret
     expires_at: float | None
     scopes: tuple[str, ...]
     obtained_at: float = 0.0
+    lifetime: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Tokens:
                     "refresh": self.refresh and self.refresh.reveal(),
                     "refresh_expires_at": self.refresh_expires_at,
                     "accesses": accesses,
+                    "lifetimes": [a.lifetime for a in self.accesses],  # a key of its own, which older releases ignore
                 }
             )
         )
@@ -75,13 +77,14 @@ class Tokens:
 def tokens_from_json(text: Secret) -> Tokens:
     """The tokens that `to_json` wrote; keys that a newer release added are left out."""
     found = json.loads(text.reveal())
-    refresh = found.get("refresh")
+    refresh, accesses = found.get("refresh"), found.get("accesses", ())
+    lifetimes = found.get("lifetimes", [None] * len(accesses))
     return Tokens(
         Secret(refresh) if refresh is not None else None,
         found.get("refresh_expires_at"),
         tuple(
-            Access(Secret(token), expires_at, tuple(scopes), obtained_at)
-            for token, expires_at, scopes, obtained_at in found.get("accesses", ())
+            Access(Secret(token), expires_at, tuple(scopes), obtained_at, lifetime)
+            for (token, expires_at, scopes, obtained_at), lifetime in zip(accesses, lifetimes, strict=True)
         ),
     )
 

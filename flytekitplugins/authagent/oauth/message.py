@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from datetime import timezone
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from flytekitplugins.authagent.errors import ProviderError
@@ -49,6 +51,15 @@ class Response:
             return bool(self.json().get("error"))
         except ProviderError:
             return False
+
+    @property
+    def date(self) -> float | None:
+        """When the server answered, by its own clock (RFC 9110 section 6.6.1), in seconds since the epoch."""
+        try:
+            sent = parsedate_to_datetime(self.headers.get("date", ""))
+            return sent.replace(tzinfo=sent.tzinfo or timezone.utc).timestamp()
+        except (TypeError, ValueError, OverflowError):
+            return None
 
     def json(self) -> dict[str, Any]:
         """

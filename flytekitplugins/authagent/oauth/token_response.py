@@ -51,6 +51,9 @@ OTHER_TYPES = {
 }
 """The types that a refusal names."""
 
+FRESH = 5.0
+"""Seconds by which a `Date` may be older than the token that comes with it: it is in seconds, and servers cache it."""
+
 
 @dataclass(frozen=True)
 class Granted:
@@ -104,10 +107,12 @@ def _credential(response: Response, *, now: float, provider: str) -> Credential:
     secret = token(text, of=f"the access_token of {response.url}")
     scope = answer.get("scope")
     header, id_token = answer.get("authorization_metadata_key"), answer.get("id_token")
+    expires_in, lifetime = _expires_in(answer, url=response.url), _lifetime(secret, response.date, now=now)
+    known = [seconds for seconds in (expires_in, lifetime) if seconds is not None]
     return Credential(
         secret,
-        expires_at=_expiry(answer, secret, now=now, url=response.url),
-        issued_at=moment(claims(secret).get("iat")),
+        expires_at=now + min(known) if known else None,
+        lifetime=expires_in if lifetime is None else max(lifetime, 0.0),
         header=header if isinstance(header, str) and header else None,
         scopes=tuple(scope.split()) if isinstance(scope, str) else (),
         id_token=token(id_token, of=f"the id_token of {response.url}") if isinstance(id_token, str) else None,
@@ -131,24 +136,33 @@ def check_type(kind: object, of: str) -> None:
     )
 
 
-def _expiry(answer: dict[str, Any], secret: Secret, *, now: float, url: str) -> float | None:
-    """
-    The moment at which the token ends, by *our* clock.
+def _expires_in(answer: dict[str, Any], *, url: str) -> float | None:
+    """Seconds for which the server says that the token is good. Raises `ProviderError` for what is no such number."""
+    if answer.get("expires_in") is None:
+        return None
+    expires_in = number(answer["expires_in"])
+    if not expires_in:
+        raise ProviderError(f"{url} issued a token with an expires_in that is not a number of seconds ahead")
+    return expires_in
 
-    `expires_in` and `exp - iat` are spans, so they hold whatever our clock says; the shorter is believed. `exp`
-    alone is a moment of the server's clock, good only where nothing else is known.
+
+def _lifetime(secret: Secret, date: float | None, *, now: float) -> float | None:
     """
-    lifetimes = []
-    if answer.get("expires_in") is not None:
-        expires_in = number(answer["expires_in"])
-        if not expires_in:
-            raise ProviderError(f"{url} issued a token with an expires_in that is not a number of seconds ahead")
-        lifetimes.append(expires_in)
+    Seconds until the `exp` of a token that has just come; `None` where it has none.
+
+    `exp` is a moment of the issuer's clock, which `date` tells. `iat` does not: flyteadmin's own server keeps the
+    login's at a refresh. Without a `date`, `iat` still shows that our clock is behind the issuer's, or so far ahead
+    that a new token seems to have ended.
+    """
     found = claims(secret)
     issued, ends = moment(found.get("iat")), moment(found.get("exp"))
-    if ends is not None and issued is not None and ends > issued:
-        lifetimes.append(ends - issued)
-    return now + min(lifetimes) if lifetimes else ends
+    if ends is None:
+        return None
+    if date is not None and (date < ends or now >= ends):
+        return ends - (issued if issued is not None and date < issued <= date + FRESH else date)
+    if issued is not None and (now < issued or issued < ends <= now):
+        return ends - issued
+    return ends - now
 
 
 def refusal(response: Response, sent: Request) -> AuthAgentError:

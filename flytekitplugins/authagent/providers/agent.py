@@ -14,7 +14,7 @@ from socket import socket as Connection
 from typing import Any, NoReturn
 
 from flytekitplugins.authagent import own_words, trust, wire
-from flytekitplugins.authagent.credential import MAX_TOKEN, Credential, claims, moment
+from flytekitplugins.authagent.credential import MAX_TOKEN, Credential
 from flytekitplugins.authagent.errors import ConfigError, Denied, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.oauth import error_code, token_response
 from flytekitplugins.authagent.oauth.message import Request, Response
@@ -71,11 +71,11 @@ class AgentProvider:
         form = _form(wanted, min_lifetime) + self._assertion()
         response = self._answer(self._ask(wire.post("/token", wire.form(form))))
         sent = Request(str(self.socket), tuple(form))
+        response = replace(response, headers={})  # its Date is not the issuer's
         credential = token_response.read(response, sent, now=time.time(), provider=self.kind)
         return replace(
             credential,
             endpoint=self._flyte_endpoint(),
-            expires_at=_sooner(credential),
             header=credential.header or "authorization",  # the agent names another one where the server wants it
         )
 
@@ -307,19 +307,6 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
-
-
-def _sooner(credential: Credential) -> float | None:
-    """
-    The end of a token that has been in the agent's cache: `expires_in` is in whole seconds, `exp` is exact.
-
-    The agent runs by our clock; where the identity provider's is so far off that `exp` is in the past, the agent's
-    word is the better one.
-    """
-    exact = moment(claims(credential.token).get("exp"))
-    if exact is None or credential.expires_at is None or exact <= time.time():
-        return credential.expires_at
-    return min(exact, credential.expires_at)
 
 
 _HINTS = {

@@ -197,9 +197,7 @@ def _enough(min_lifetime: float | None) -> Enough:
         left = credential.remaining(now)
         if min_lifetime:
             return left >= min_lifetime
-        life = EARLY * 2
-        if credential.expires_at is not None and credential.issued_at is not None:
-            life = credential.expires_at - credential.issued_at
+        life = EARLY * 2 if credential.lifetime is None else credential.lifetime
         return left > min(EARLY, life / 2)
 
     return enough
