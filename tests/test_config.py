@@ -210,15 +210,14 @@ def test_where_the_socket_is(tmp_path: Path, environ: dict[str, str], socket: st
 
 
 @pytest.mark.parametrize(
-    ("environ", "file"),
-    [
-        ({}, wire.POD_TOKEN),
-        ({"AUTHAGENT_POD_TOKEN": ""}, wire.POD_TOKEN),
-        ({"AUTHAGENT_POD_TOKEN": "/a/token"}, "/a/token"),
-    ],
+    ("named", "file"), [(None, wire.POD_TOKEN), ("", wire.POD_TOKEN), ("{home}/token", "{home}/token")]
 )
-def test_where_the_pods_token_is(tmp_path: Path, environ: dict[str, str], file: str) -> None:
-    settings = config.load({"HOME": str(tmp_path), **environ})
+def test_where_the_pods_token_is(tmp_path: Path, named: str | None, file: str) -> None:
+    (tmp_path / "token").write_text("a.b.c")
+    (tmp_path / "token").chmod(0o600)
+    file = file.format(home=tmp_path)
+    environ = {"HOME": str(tmp_path)} | ({} if named is None else {"AUTHAGENT_POD_TOKEN": named.format(home=tmp_path)})
+    settings = config.load(environ)
 
     assert settings.pod_token == Path(file)
     agent = default_order.spec("agent", settings, environ)
@@ -233,7 +232,7 @@ def test_an_agent_of_a_binding_keeps_its_own_pod_token(tmp_path: Path, named: st
     file.write_text(json.dumps({"bindings": [{"provider": agent}]}))
     file.chmod(0o600)
 
-    settings = config.load({"AUTHAGENT_CONFIG": str(file), "AUTHAGENT_POD_TOKEN": "/a/token"})
+    settings = config.load({"AUTHAGENT_CONFIG": str(file), "AUTHAGENT_POD_TOKEN": str(file)})
 
     assert settings.bindings is not None
     provider = settings.bindings[0].provider

@@ -69,7 +69,7 @@ def test_every_key_of_the_file_is_read(tmp_path: Path) -> None:
         ("FLYTE_PLATFORM_URL", "other.example.com", "endpoint", "other.example.com"),
         ("FLYTE_PLATFORM_INSECURE", "true", "insecure", True),
         ("FLYTE_PLATFORM_INSECURE_SKIP_VERIFY", "0", "insecureSkipVerify", False),
-        ("FLYTE_PLATFORM_CA_CERT_FILE_PATH", "/other.pem", "caCertFilePath", "/other.pem"),
+        ("FLYTE_PLATFORM_CA_CERT_FILE_PATH", "/etc/os-release", "caCertFilePath", "/etc/os-release"),
         ("FLYTE_PLATFORM_HTTP_PROXY_URL", "http://p:1", "httpProxyURL", "http://p:1"),
         ("FLYTE_CREDENTIALS_AUTH_MODE", "DeviceFlow", "authType", "DeviceFlow"),
         ("FLYTE_CREDENTIALS_CLIENT_ID", "other", "clientId", "other"),
@@ -111,19 +111,21 @@ def test_a_redirection_to_nowhere_is_an_error_that_names_it(tmp_path: Path) -> N
     ("environ", "key", "value"),
     [
         ({"FLYTE_CREDENTIALS_CLIENT_SECRET": "s"}, "clientSecretEnvVar", "FLYTE_CREDENTIALS_CLIENT_SECRET"),
-        ({"FLYTE_CREDENTIALS_CLIENT_SECRET_FROM_ENV_VAR": "MINE"}, "clientSecretEnvVar", "MINE"),
-        ({"FLYTE_CREDENTIALS_CLIENT_SECRET_ENV_VAR": "MINE"}, "clientSecretEnvVar", "MINE"),
-        ({"FLYTE_CREDENTIALS_CLIENT_SECRET_FROM_FILE": "/s"}, "clientSecretLocation", "/s"),
-        ({"FLYTE_CREDENTIALS_CLIENT_SECRET_LOCATION": "/s"}, "clientSecretLocation", "/s"),
+        ({"FLYTE_CREDENTIALS_CLIENT_SECRET_FROM_ENV_VAR": "MINE", "MINE": "s"}, "clientSecretEnvVar", "MINE"),
+        ({"FLYTE_CREDENTIALS_CLIENT_SECRET_ENV_VAR": "MINE", "MINE": "s"}, "clientSecretEnvVar", "MINE"),
+        ({"FLYTE_CREDENTIALS_CLIENT_SECRET_FROM_FILE": "{home}/secret"}, "clientSecretLocation", "{home}/secret"),
+        ({"FLYTE_CREDENTIALS_CLIENT_SECRET_LOCATION": "{home}/secret"}, "clientSecretLocation", "{home}/secret"),
     ],
 )
 def test_where_a_client_secret_may_be_and_it_is_never_held(
     tmp_path: Path, environ: dict[str, str], key: str, value: str
 ) -> None:
     other = {"clientSecretLocation": "/file"} if key == "clientSecretEnvVar" else {"clientSecretEnvVar": "FILE"}
-    config = flyte_config.load(written(tmp_path, {"admin": other}) | environ)
+    secret(tmp_path)
+    filled = {name: text.format(home=tmp_path) for name, text in environ.items()}
+    config = flyte_config.load(written(tmp_path, {"admin": other}) | filled)
     assert config.has_secret
-    assert getattr(config.admin, key) == value
+    assert getattr(config.admin, key) == value.format(home=tmp_path)
     assert getattr(config.admin, next(iter(other))) is None
 
 
@@ -157,22 +159,34 @@ def test_a_file_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
         flyte_config.load(environ)
 
 
-def test_the_first_file_in_flytekits_order_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_file_is_the_one_that_is_named_else_the_first_of_the_users_own(tmp_path: Path) -> None:
     environ = written(tmp_path, {"admin": {"endpoint": "yaml"}})
     assert flyte_config.load(environ).admin.endpoint == "yaml"
     written(tmp_path, "[platform]\nurl = ini\ninsecure = 1\n[credentials]\nscopes = a,b\nclient_id = c\n", "config")
     ini = flyte_config.load(environ).admin
     assert (ini.endpoint, ini.insecure, ini.scopes, ini.clientId) == ("ini", True, ("a", "b"), "c")
-    here = tmp_path / "flytekit.config"
-    here.write_text("[platform]\nurl = here\n")
-    here.chmod(0o600)
-    assert flyte_config.load(environ).admin.endpoint == "here"
     named = tmp_path / "named.yaml"
     named.write_text("admin: {endpoint: named}\n")
     named.chmod(0o600)
     assert flyte_config.load(environ | {"FLYTECTL_CONFIG": str(named)}).admin.endpoint == "named"
-    assert flyte_config.load(environ | {"FLYTECTL_CONFIG": "/nowhere.yaml"}).admin.endpoint == "here"
+    with pytest.raises(ConfigError, match=r"FLYTECTL_CONFIG names /nowhere\.yaml, which is not there"):
+        flyte_config.load(environ | {"FLYTECTL_CONFIG": "/nowhere.yaml"})
+
+
+def test_a_file_in_the_working_directory_is_refused_unless_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ, here = written(tmp_path, {"admin": {"endpoint": "yaml"}}), tmp_path / "cloned" / "flytekit.config"
+    here.parent.mkdir()
+    here.write_text("[platform]\nurl = here\n")
+    here.chmod(0o600)
+    monkeypatch.chdir(here.parent)
+    for read in (flyte_config.load, flyte_config.check_variables):
+        with pytest.raises(ConfigError, match=f"would read its configuration from {here}") as caught:
+            read(environ)
+        assert f"FLYTECTL_CONFIG={here}" in caught.value.hint
+    assert flyte_config.load(environ | {"FLYTECTL_CONFIG": str(here)}).admin.endpoint == "here"
+    assert flyte_config.load(environ | {"_FLYTECTL_CONFIG_PYFLYTE_OVERRIDE": here.name}).admin.endpoint == "here"
 
 
 # From there to a provider.
@@ -185,7 +199,7 @@ def spec(environ: dict[str, str], name: str = "flyte") -> object:
 @pytest.mark.parametrize(
     ("auth_type", "kind"),
     [
-        (None, PkceSpec),
+        (None, Unconfigured),
         ("Pkce", PkceSpec),
         ("standard", PkceSpec),
         ("DeviceFlow", DeviceSpec),
@@ -193,7 +207,7 @@ def spec(environ: dict[str, str], name: str = "flyte") -> object:
         ("ExternalCommand", CommandSpec),
         ("external_process", CommandSpec),
         ("Passthrough", PassthroughSpec),
-        ("authagent", PkceSpec),
+        ("authagent", Unconfigured),
     ],
 )
 def test_every_auth_type_has_its_provider(tmp_path: Path, auth_type: str | None, kind: type) -> None:
@@ -237,9 +251,51 @@ def test_what_does_not_make_a_provider_says_what_is_missing(tmp_path: Path) -> N
         spec(written(tmp_path, {"admin": admin}))
     with pytest.raises(ConfigError, match="client_credentials"):
         spec(written(tmp_path, {"admin": {"endpoint": "e", "authType": "ClientSecret"}}))
-    assert isinstance(
-        spec(written(tmp_path, {"admin": {"endpoint": "e", "authType": "ExternalCommand"}})), Unconfigured
-    )
+    with pytest.raises(ConfigError, match=r"asks for the authType 'ExternalCommand', and no command is set"):
+        spec(written(tmp_path, {"admin": {"endpoint": "e", "authType": "ExternalCommand"}}))
+
+
+SPELLINGS = {
+    "Pkce": PkceSpec,
+    "pkce": PkceSpec,
+    "standard": PkceSpec,
+    "DeviceFlow": DeviceSpec,
+    "DEVICEFLOW": DeviceSpec,
+    "ExternalCommand": CommandSpec,
+    "external_process": CommandSpec,
+    "Passthrough": PassthroughSpec,
+    "authagent": Unconfigured,
+}
+"""What a file may say, and what serves it."""
+
+OURS = (
+    {"FLYTE_CREDENTIALS_AUTH_MODE": "authagent"},
+    {"FLYTE_CREDENTIALS_AUTH_MODE": "AuthAgent"},
+    {"FLYTE_CREDENTIALS_AUTH_MODE_FROM_ENV_VAR": "ELSEWHERE", "ELSEWHERE": "AUTHAGENT"},
+    {"FLYTE_CREDENTIALS_AUTH_MODE_FROM_FILE": "{home}/mode"},
+)
+"""How the environment says that flytekit's own clients use this package."""
+
+
+@pytest.mark.parametrize("ini", [False, True], ids=["yaml", "ini"])
+@pytest.mark.parametrize("ours", OURS, ids=str)
+@pytest.mark.parametrize("auth_type", SPELLINGS)
+def test_what_flytekits_clients_use_does_not_hide_what_the_file_asks_for(
+    tmp_path: Path, auth_type: str, ours: dict[str, str], ini: bool
+) -> None:
+    (tmp_path / "mode").write_text("authagent\n")
+    (tmp_path / "mode").chmod(0o600)
+    if ini:
+        section = f"[credentials]\nauth_mode = {auth_type}\ncommand = echo,token\n"
+        environ = written(tmp_path, f"[platform]\nurl = flyte.example.com\n{section}", "config")
+    else:
+        environ = written(tmp_path, {"admin": EVERYTHING | {"authType": auth_type}})
+    environ |= {name: text.format(home=tmp_path) for name, text in ours.items()}
+    assert flyte_config.load(environ).by_authagent
+    assert isinstance(spec(environ), SPELLINGS[auth_type])
+    assert isinstance(spec(environ, "login"), PkceSpec if auth_type == "authagent" else Unconfigured)
+    other = environ | {"FLYTE_CREDENTIALS_AUTH_MODE": "DeviceFlow"}
+    assert isinstance(spec(other), DeviceSpec), "another mode goes before the file's, as every variable does"
 
 
 def test_no_configuration_is_none() -> None:

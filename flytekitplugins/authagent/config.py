@@ -9,7 +9,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from flytekitplugins.authagent import endpoint, environment, http, kind, wire, yaml_file
+from flytekitplugins.authagent import endpoint, environment, http, kind, trust, wire, yaml_file
+from flytekitplugins.authagent.credential import MAX_TOKEN
 from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.specs import (
     AbsolutePath,
@@ -121,8 +122,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     Raises `ConfigError` for a variable or a file that cannot be used.
     """
     source, file = _file(environ)
-    token_file = environ.get("AUTHAGENT_TOKEN_FILE")
-    pod_token = environ.get("AUTHAGENT_POD_TOKEN") or wire.POD_TOKEN
+    in_pod = environment.in_pod(environ)
     pinned = environ.get("AUTHAGENT_PROVIDER")
     return Settings(
         bindings=file.bindings,
@@ -130,9 +130,9 @@ def load(environ: Mapping[str, str]) -> Settings:
         pinned=kind.check(pinned, "AUTHAGENT_PROVIDER") if pinned else None,
         socket=_socket(environ),
         socket_is_set=bool(environ.get("AUTHAGENT_SOCKET")),
-        token_file=_path(token_file, "AUTHAGENT_TOKEN_FILE") if token_file else None,
-        pod_token=_path(pod_token, "AUTHAGENT_POD_TOKEN"),
-        in_pod=environment.in_pod(environ),
+        token_file=_named_file(environ, "AUTHAGENT_TOKEN_FILE", secret=not in_pod),
+        pod_token=_named_file(environ, "AUTHAGENT_POD_TOKEN", secret=False) or Path(wire.POD_TOKEN),
+        in_pod=in_pod,
         plaintext=endpoint.allowed_plaintext(environ),
         hub=_hub(environ, file.hub),
     )
@@ -140,7 +140,8 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 def _hub(environ: Mapping[str, str], written: Hub | None) -> Hub | None:
     """The hub of the file, with what the environment says in its place."""
-    url, token_file = environ.get("AUTHAGENT_HUB"), environ.get("AUTHAGENT_HUB_TOKEN_FILE")
+    url = environ.get("AUTHAGENT_HUB")
+    token_file = _named_file(environ, "AUTHAGENT_HUB_TOKEN_FILE", secret=not environment.in_pod(environ))
     said: dict[str, object] = {}
     if url:
         try:
@@ -148,7 +149,7 @@ def _hub(environ: Mapping[str, str], written: Hub | None) -> Hub | None:
         except ValueError as wrong:
             raise ConfigError(f"AUTHAGENT_HUB cannot be used: {wrong}") from None
     if token_file:
-        said |= {"provider": FileSpec(path=_path(token_file, "AUTHAGENT_HUB_TOKEN_FILE")), "client_id": None}
+        said |= {"provider": FileSpec(path=token_file), "client_id": None}
     if written is None:
         return Hub.model_validate(said) if url else None
     return written.model_copy(update=said)
@@ -157,17 +158,25 @@ def _hub(environ: Mapping[str, str], written: Hub | None) -> Hub | None:
 def _file(environ: Mapping[str, str]) -> tuple[str | None, ClientFile]:
     named = environ.get("AUTHAGENT_CONFIG")
     if named:
-        try:
-            return named, yaml_file.load(_path(named, "AUTHAGENT_CONFIG"), ClientFile)
-        except FileNotFoundError:
-            raise ConfigError(f"AUTHAGENT_CONFIG names {named}, which is not there") from None
+        path = _path(named, "AUTHAGENT_CONFIG")
+        content = trust.read_named(path, "AUTHAGENT_CONFIG", secret=False, limit=yaml_file.MAX_FILE)
+        return named, yaml_file.parse(content, ClientFile, name=f"AUTHAGENT_CONFIG: {named}")
     for default in DEFAULT_FILES:
-        path = Path(default.replace("~", environ.get("HOME") or str(Path("~").expanduser()), 1))
+        path = Path(default.replace("~", str(environment.home(environ)), 1))
         try:
             return str(path), yaml_file.load(path, ClientFile)
         except (FileNotFoundError, NotADirectoryError):
             continue
     return None, ClientFile()
+
+
+def _named_file(environ: Mapping[str, str], variable: str, *, secret: bool) -> Path | None:
+    """The file that `variable` names, looked at now: one that cannot be used must not count as none."""
+    if not (named := environ.get(variable)):
+        return None
+    path = _path(named, variable)
+    trust.read_named(path, variable, secret=secret, limit=2 * MAX_TOKEN)
+    return path
 
 
 def _path(text: str, variable: str) -> Path:
@@ -187,4 +196,4 @@ def _socket(environ: Mapping[str, str]) -> Path:
         return _path(named, "AUTHAGENT_SOCKET")
     if environment.in_pod(environ) or not runtime:
         return POD_SOCKET
-    return Path(runtime) / "authagent" / "agent.sock"
+    return _path(runtime, "XDG_RUNTIME_DIR") / "authagent" / "agent.sock"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from flytekitplugins.authagent import credential as credentials
-from flytekitplugins.authagent import environment, flyte_config
+from flytekitplugins.authagent import discovery, environment, flyte_config
 from flytekitplugins.authagent.config import Settings
 from flytekitplugins.authagent.credential import Credential
-from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.discovery import FlyteServer
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError
 from flytekitplugins.authagent.flyte_config import FlyteConfig
 from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.specs import (
@@ -32,9 +32,24 @@ from flytekitplugins.authagent.specs import (
     ProviderSpec,
 )
 
+logger = logging.getLogger(__name__)
+
 EVERYWHERE = ("agent", "file", "env", "api_key", "client_credentials")
-OUTSIDE_A_POD = ("keyring", "flyte")
-"""`flyte` is what Flyte's own configuration says, under the name of its kind."""
+OUTSIDE_A_POD = ("flyte", "keyring", "login")
+"""`flyte` is the `authType` that Flyte's configuration names. Without one a login that is there is used, or made."""
+
+IN_A_POD = ("none",)
+"""No credential, where Flyte has no authentication. Outside a pod a login finds that out."""
+
+TITLES = {
+    "flyte": "the authType of Flyte's configuration",
+    "login": "a login with a browser",
+    "none": "no credential, if Flyte has no authentication",
+}
+"""What people read for a name that is not a provider's."""
+
+PATIENCE = 5.0
+"""Seconds in which Flyte must say whether it has authentication. One that is there answers in milliseconds."""
 
 AUTH_TYPES: dict[str, type[ClientSpec] | type[CommandSpec] | type[PassthroughSpec]] = {
     "standard": PkceSpec,
@@ -75,9 +90,44 @@ class SwitchedOff:
         return credentials.anonymous(provider=self.kind)
 
 
+@dataclass(frozen=True)
+class WithoutAuthentication:
+    """
+    No credential, where the Flyte at `server` says itself that it has no authentication.
+
+    It never has a token, so Flyte may be asked in plaintext: there is nothing to take, nor to send elsewhere.
+    """
+
+    server: FlyteServer | None
+    kind: str = "none"
+    remedy: str = "configure one of the other providers"
+
+    @property
+    def absent(self) -> str:
+        """See `Provider`."""
+        if self.server is None:
+            return "no Flyte is configured that could be asked whether it has authentication"
+        return f"Flyte at {self.server.endpoint.target} wants a credential, or does not say"
+
+    def fetch(self, wanted: Wanted, *, min_lifetime: float | None = None) -> Credential | None:
+        """
+        Nothing to send; `None` where Flyte wants tokens, or cannot be asked.
+
+        A failure means nothing but that: only an answer of Flyte's opens anything.
+        """
+        if self.server is None:
+            return None
+        try:
+            client = discovery.public_client(replace(self.server, timeout=PATIENCE), doubt_none=True)
+        except AuthAgentError as failed:
+            logger.info("%s", failed)
+            return None
+        return credentials.anonymous(provider=self.kind) if client is None else None
+
+
 def names(settings: Settings) -> tuple[str, ...]:
     """The names to try, in order."""
-    return EVERYWHERE if settings.in_pod else EVERYWHERE + OUTSIDE_A_POD
+    return EVERYWHERE + (IN_A_POD if settings.in_pod else OUTSIDE_A_POD)
 
 
 def is_switched_off(environ: Mapping[str, str]) -> bool:
@@ -112,6 +162,7 @@ def spec(
         "device": lambda config: _made(DeviceSpec, config),
         "command": _command,
         "flyte": of_flyte,
+        "login": _login,
     }
     if name in plain:
         return plain[name]()
@@ -125,30 +176,54 @@ def _of_another(name: str, config: FlyteConfig, wanted: str | None) -> ProviderS
     """A login at a Flyte that is not the configured one is still a login; nothing else is known of it."""
     plain: dict[str, ProviderSpec] = {"keyring": KeyringSpec(), "pkce": PkceSpec(), "device": DeviceSpec()}
     return plain.get(name) or Unconfigured(
-        name if name != "flyte" else "Flyte's configuration",
+        {"flyte": "Flyte's configuration", "login": "pkce"}.get(name, name),
         f"what is configured is for {config.admin.endpoint}, not for {wanted}",
         "write a binding with the endpoint of this one, or `authagent login --endpoint`",
     )
 
 
 def of_flyte(config: FlyteConfig) -> ProviderSpec | Unconfigured:
-    """What Flyte's own configuration asks for; as flytekit has it, a client secret goes before `authType`."""
+    """
+    What Flyte's own configuration names; as flytekit has it, a client secret goes before `authType`.
+
+    Raises `ConfigError` for an `authType` that there is not, or that lacks what it needs.
+    """
     if config.admin.endpoint is None:
+        return _no_flyte("flyte")
+    if not config.has_secret and config.admin.authType is None:
         return Unconfigured(
-            "flyte", "Flyte's configuration names no endpoint", "write ~/.flyte/config.yaml, or set FLYTE_PLATFORM_URL"
+            "flyte", "Flyte's configuration names no authType", "set `authType` in ~/.flyte/config.yaml"
         )
-    wanted = (config.admin.authType or "pkce").lower()
-    if wanted == "authagent":
-        wanted = "pkce"
-    kind = ClientCredentialsSpec if config.has_secret else AUTH_TYPES.get(wanted)
+    kind = ClientCredentialsSpec if config.has_secret else AUTH_TYPES.get((config.admin.authType or "").lower())
     if kind is None:
         raise ConfigError(
             f"{config.said.get('authType')} asks for the authType {config.admin.authType!r}, which there is not",
             hint="one of ClientSecret, Pkce, DeviceFlow, ExternalCommand",
         )
     if issubclass(kind, CommandSpec):
-        return _command(config)
+        found = _command(config)
+        if isinstance(found, Unconfigured):
+            raise ConfigError(
+                f"{config.said.get('authType')} asks for the authType {config.admin.authType!r}, and no command is set",
+                hint=found.remedy,
+            )
+        return found
     return _made(kind, config) if issubclass(kind, ClientSpec) else PassthroughSpec()
+
+
+def _login(config: FlyteConfig) -> ProviderSpec | Unconfigured:
+    """The login of a person who is served by nothing else, where Flyte's configuration names no other way."""
+    if config.admin.endpoint is None:
+        return _no_flyte("pkce")
+    if isinstance(of_flyte(config), Unconfigured):
+        return _made(PkceSpec, config)
+    return Unconfigured("pkce", f"{config.said.get('authType')} names another authType", "leave authType out")
+
+
+def _no_flyte(name: str) -> Unconfigured:
+    return Unconfigured(
+        name, "Flyte's configuration names no endpoint", "write ~/.flyte/config.yaml, or set FLYTE_PLATFORM_URL"
+    )
 
 
 def _made(kind: type[Any], config: FlyteConfig) -> ProviderSpec:
@@ -159,12 +234,12 @@ def _made(kind: type[Any], config: FlyteConfig) -> ProviderSpec:
         "audience": admin.audience,
         "audience_from_flyte": admin.useAudienceFromAdmin,
         "scopes": admin.scopes,
-        "ca_file": absolute(admin.caCertFilePath),
+        "ca_file": admin.caCertFilePath,
         "insecure_skip_verify": admin.insecureSkipVerify,
         "proxy": admin.httpProxyURL,
     }
     if issubclass(kind, ClientCredentialsSpec):
-        options["client_secret_file"] = absolute(admin.clientSecretLocation)
+        options["client_secret_file"] = admin.clientSecretLocation
         options["client_secret_env"] = admin.clientSecretEnvVar
     try:
         made: ProviderSpec = kind(**options)
@@ -178,19 +253,10 @@ def _made(kind: type[Any], config: FlyteConfig) -> ProviderSpec:
     return made
 
 
-def _client_credentials(config: FlyteConfig) -> ProviderSpec | Unconfigured:
-    return _made(ClientCredentialsSpec, config) if config.has_secret else _no_client()
-
-
 def _command(config: FlyteConfig) -> CommandSpec | Unconfigured:
     if not config.admin.command:
         return Unconfigured("command", "no command is configured", "set `command` in ~/.flyte/config.yaml")
     return CommandSpec(command=config.admin.command)
-
-
-def absolute(path: str | None) -> Path | None:
-    """`path` from where this process stands."""
-    return Path(os.path.abspath(path)) if path else None  # noqa: PTH100 - resolve() would follow links
 
 
 def _no_file() -> Unconfigured:

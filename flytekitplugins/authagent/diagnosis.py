@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from flytekitplugins.authagent import (
@@ -100,16 +101,13 @@ def _configuration(settings: Settings, flyte: FlyteConfig, environ: Mapping[str,
         yield Finding(
             "config", "note", "there is no configuration file", "write ~/.flyte/config.yaml (docs/configuration.md)"
         )
-    order = " then ".join(
-        n if n != "flyte" else "what Flyte's configuration says" for n in default_order.names(settings)
-    )
+    order = " then ".join(default_order.TITLES.get(name, name) for name in default_order.names(settings))
     if settings.pinned:
         order = f"{settings.pinned} alone (AUTHAGENT_PROVIDER)"
     elif settings.bindings is not None:
         order = f"the first of {len(settings.bindings)} bindings that matches"
     yield Finding("order", "good", f"providers are tried in this order: {order}")
-    mode = (flyte.admin.authType or "").lower()
-    if mode == "authagent" and flyte.has_secret:
+    if flyte.by_authagent and flyte.has_secret:
         secret = flyte.said.get("clientSecretLocation") or flyte.said.get("clientSecretEnvVar")
         yield Finding(
             "mode",
@@ -123,13 +121,18 @@ def _configuration(settings: Settings, flyte: FlyteConfig, environ: Mapping[str,
 
 def _agent(settings: Settings) -> Iterator[Finding]:
     path = settings.socket
-    if not path.exists():
+    named = "AUTHAGENT_SOCKET: " if settings.socket_is_set else ""
+    try:
+        facts = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         if settings.socket_is_set or (settings.in_pod and path.parent.exists()):
-            yield Finding("agent", "bad", f"there is no socket at {path}", "start the agent: authagent serve")
+            yield Finding("agent", "bad", f"{named}there is no socket at {path}", "start the agent: authagent serve")
         return
-    facts = path.stat()
+    except OSError as failed:
+        yield Finding("agent", "bad", f"{named}{path} cannot be used: {failed.strerror}", "check its owner and mode")
+        return
     if not stat.S_ISSOCK(facts.st_mode):
-        yield Finding("agent", "bad", f"{path} is not a socket", "let AUTHAGENT_SOCKET name the agent's")
+        yield Finding("agent", "bad", f"{named}{path} is not a socket", "let AUTHAGENT_SOCKET name the agent's")
         return
     if facts.st_mode & 0o002:
         yield Finding(
@@ -277,7 +280,7 @@ def _clock(credential: Credential, flyte: FlyteConfig) -> Iterator[Finding]:
     if not isinstance(issuer, str) or not issuer.startswith(("https://", "http://")):
         return
     admin = flyte.admin
-    ca_file = default_order.absolute(admin.caCertFilePath)
+    ca_file = Path(admin.caCertFilePath) if admin.caCertFilePath else None
     door = Door(timeout=5.0, ca_file=ca_file, verify=not admin.insecureSkipVerify, proxy=admin.httpProxyURL)
     try:
         before = time.time()
@@ -334,7 +337,7 @@ def _accepted(
 
 def _pyflyte(resolution: Resolution, flyte: FlyteConfig, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Whether `pyflyte` takes the login that is there, or opens one of its own."""
-    if resolution.provider in ("keyring", "pkce", "device") and not flytekit_mode.is_on(flyte, environ):
+    if resolution.provider in ("keyring", "pkce", "device") and not flytekit_mode.is_on(flyte):
         yield Finding(
             "pyflyte",
             "note",

@@ -34,8 +34,8 @@ class FlyteServer:
     """
     A Flyte, and how to reach it. `skip_verify` takes whatever certificate it shows.
 
-    `proxy_command` prints what a proxy before it wants to see. `timeout`: seconds for one RPC. `plaintext`: to whom,
-    but loopback, the operator lets tokens go unencrypted.
+    `proxy_command` prints what a proxy before it wants to see; `proxy_command_source` is what configures it. `timeout`:
+    seconds for one RPC. `plaintext`: to whom, but loopback, the operator lets tokens go unencrypted.
     """
 
     endpoint: Endpoint
@@ -43,6 +43,7 @@ class FlyteServer:
     ca_file: Path | None = None
     skip_verify: bool = False
     proxy_command: tuple[str, ...] = field(default=(), repr=False)
+    proxy_command_source: str = ""
     timeout: float = TIMEOUT
     plaintext: tuple[Endpoint, ...] = ()
 
@@ -69,7 +70,8 @@ class FlyteServer:
         """The token for the proxy, if there is one. Raises as `program.output`."""
         if not self.proxy_command:
             return None
-        return token(program.output(self.proxy_command, timeout=30.0), of=f"the output of {self.proxy_command[0]}")
+        printed = program.output(self.proxy_command, timeout=30.0, source=self.proxy_command_source)
+        return token(printed, of=f"the output of {self.proxy_command[0]}")
 
     def channel(self, deadline: float | None = None) -> Any:
         """A gRPC channel, before `deadline`; the caller closes it. Raises `ConfigError`, `ProviderUnavailable`."""

@@ -49,7 +49,7 @@ def parse(text: str) -> Endpoint:
 
     Raises `ConfigError` for anything else.
     """
-    if text.startswith("unix:"):
+    if text.startswith("unix:/"):
         return Endpoint(target=text, host="", port=None, insecure=True)
     rest, insecure = text.strip(), None
     for scheme, plaintext in _SCHEMES.items():
@@ -71,10 +71,18 @@ def port(text: str) -> int | None:
     return number if 0 < number < 65536 else None
 
 
+def parse_named(text: str, name: str) -> Endpoint:
+    """As `parse`, for what a person names by `name`: a variable, a key or an option."""
+    try:
+        return parse(text)
+    except ConfigError as wrong:
+        raise ConfigError(f"{name}: {wrong.args[0]}", hint=wrong.hint) from None
+
+
 def allowed_plaintext(environ: Mapping[str, str]) -> tuple[Endpoint, ...]:
     """What `AUTHAGENT_ALLOW_PLAINTEXT` names. Raises `ConfigError`."""
-    named = environ.get("AUTHAGENT_ALLOW_PLAINTEXT", "").split(",")
-    return tuple(parse(host) for host in named if host.strip())
+    name = "AUTHAGENT_ALLOW_PLAINTEXT"
+    return tuple(parse_named(host, name) for host in environ.get(name, "").split(",") if host.strip())
 
 
 def may_be_plaintext(to: Endpoint, allowed: Iterable[Endpoint]) -> bool:

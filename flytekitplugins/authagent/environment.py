@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Mapping
+from pathlib import Path
 
 from flytekitplugins.authagent.errors import ConfigError
 
@@ -27,3 +30,19 @@ def boolean(environ: Mapping[str, str], name: str, *, default: bool = False) -> 
 def in_pod(environ: Mapping[str, str]) -> bool:
     """Whether Flyte runs this process as a task: propeller sets the execution's name in every pod."""
     return bool(environ.get("FLYTE_INTERNAL_EXECUTION_ID"))
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """
+    The home directory of the user; the one of the user database where `HOME` is not set.
+
+    Raises `ConfigError` for one that is not an absolute path: it would be another one in every working directory.
+    """
+    named = environ.get("HOME")
+    try:
+        found = Path(named or pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        raise ConfigError(f"HOME is not set, and uid {os.getuid()} has no home directory", hint="set HOME") from None
+    if not found.is_absolute():
+        raise ConfigError(f"HOME cannot be {named!r}: it must be an absolute path")
+    return found

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from flytekit.configuration import Config, PlatformConfig, get_config_file
-from flytekit.configuration.internal import Platform as PlatformEntries
 
 from flytekitplugins.authagent import config as client_config
-from flytekitplugins.authagent import discovery
+from flytekitplugins.authagent import discovery, flyte_config
 from flytekitplugins.authagent import endpoint as endpoints
 from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Settings
@@ -32,9 +31,15 @@ class Platform(PlatformConfig):  # type: ignore[misc] # flytekit has no types
 
 
 def configured_endpoint() -> str | None:
-    """The endpoint of the environment or of the Flyte configuration file; never flytekit's own default."""
-    found: str | None = PlatformEntries.URL.read(get_config_file(None))
-    return found or None
+    """
+    The endpoint of the environment or of the Flyte configuration file; never flytekit's own default.
+
+    Raises `ConfigError` for what is configured and cannot be used, and for a file in the working directory.
+    """
+    found = get_config_file(None)  # flytekit keeps the first that it found, wherever this process stands by now
+    if found is not None and Path(found._location).name == flyte_config.WORKING_DIRECTORY_FILE:
+        flyte_config.refuse_working_directory(os.environ, Path(found._location).parent)
+    return flyte_config.load(os.environ).admin.endpoint
 
 
 def platform(resolution: Resolution, settings: Settings) -> Platform:
@@ -57,7 +62,8 @@ def platform(resolution: Resolution, settings: Settings) -> Platform:
         "resolution": resolution,
     }
     found = Platform(**own)
-    check_plaintext(found, settings)
+    if not resolution.sends_nothing:
+        check_plaintext(found, settings)
     return found
 
 
@@ -77,10 +83,10 @@ def resolved_for(platform: PlatformConfig, environ: Mapping[str, str]) -> Resolu
 
     Raises `ConfigError` for a client that was built without an endpoint: flytekit then means its local sandbox.
     """
-    if platform.endpoint == PlatformConfig.endpoint and configured_endpoint() is None:
+    configured = configured_endpoint()
+    if platform.endpoint == PlatformConfig.endpoint and not _is(configured, platform.endpoint):
         raise ConfigError(NO_ENDPOINT, hint=ENDPOINT_HINT)
     settings = client_config.load(environ)
-    check_plaintext(platform, settings)
     asked = Asked(
         context=from_environment(environ),
         endpoint=platform.endpoint,
@@ -88,7 +94,14 @@ def resolved_for(platform: PlatformConfig, environ: Mapping[str, str]) -> Resolu
         audience=platform.audience,
         scopes=tuple(platform.scopes or ()),
     )
-    return replace(resolve(asked, settings, environ), insecure=platform.insecure)
+    resolution = resolve(asked, settings, environ)
+    if not resolution.sends_nothing:
+        check_plaintext(platform, settings)
+    return replace(resolution, insecure=platform.insecure)
+
+
+def _is(configured: str | None, endpoint: str) -> bool:
+    return configured is not None and endpoints.parse(configured).same_as(endpoints.parse(endpoint))
 
 
 def discovered_header(platform: PlatformConfig) -> str:

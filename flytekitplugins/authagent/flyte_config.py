@@ -7,10 +7,10 @@ flytekit reads a part of it. Here is all of it, for the providers that stand in 
 from __future__ import annotations
 
 import configparser
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from flytekitplugins.authagent import endpoint, environment, trust, yaml_file
 from flytekitplugins.authagent.errors import ConfigError
-from flytekitplugins.authagent.specs import Scopes
+from flytekitplugins.authagent.specs import ProxyUrl, Scopes
 
 MAX_REDIRECTED = 64 * 1024
 """Bytes of a file that a `_FROM_FILE` variable names."""
@@ -35,8 +35,15 @@ def _argv(value: Any) -> Any:
     return value
 
 
-def _file(value: Any) -> Any:
-    return str(Path(value).expanduser()) if isinstance(value, str) else value
+def _file(value: str) -> str:
+    """An absolute path: a relative one would be another file in every working directory."""
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, and the home directory is not known") from None
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path")
+    return str(path)
 
 
 Words = Annotated[Scopes, BeforeValidator(_words)]
@@ -62,10 +69,10 @@ class Admin(BaseModel):
     scopes: Words = ()
     audience: str | None = None
     useAudienceFromAdmin: bool = False
-    authorizationHeader: str | None = None
+    authorizationHeader: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]+$")] | None = None
     insecureSkipVerify: bool = False
     caCertFilePath: FilePath | None = None
-    httpProxyURL: str | None = Field(default=None, repr=False)  # it may hold a password
+    httpProxyURL: ProxyUrl | None = Field(default=None, repr=False)  # it may hold a password
     command: Argv = ()
     proxyCommand: Argv = ()
 
@@ -99,6 +106,9 @@ VARIABLES = {
 }
 """The variable of each key, the first that is set going before the file."""
 
+WORKING_DIRECTORY_FILE = "flytekit.config"
+"""What flytekit reads in the working directory, before the files of the user."""
+
 SECRET = "FLYTE_CREDENTIALS_CLIENT_SECRET"  # noqa: S105 - the name of a variable
 _SECRETS = ("clientSecretLocation", "clientSecretEnvVar")
 _BOOLEANS = ("insecure", "insecureSkipVerify")
@@ -110,13 +120,15 @@ class FlyteConfig:
     What the environment and the file say together, the environment first. `source` is the file, if there is one.
 
     `said` tells for each key that is set where it comes from. `authentication` is false where `FLYTE_PLATFORM_AUTH`
-    switches it off.
+    switches it off. `by_authagent`: flytekit's own clients are told to use this package. That says nothing of how we
+    authenticate, so `admin.authType` is what the file asks for beneath it.
     """
 
     admin: Admin = field(default_factory=Admin)
     source: str | None = None
     said: Mapping[str, str] = field(default_factory=dict)
     authentication: bool = True
+    by_authagent: bool = False
 
     @property
     def has_secret(self) -> bool:
@@ -133,27 +145,95 @@ def load(environ: Mapping[str, str]) -> FlyteConfig:
     """
     Read what `environ` and the file say.
 
-    Raises `ConfigError` naming the variable, or the file, the line and the key, for what cannot be used.
+    Raises `ConfigError` naming the variable, or the file, the line and the key, for what cannot be used, and for a file
+    that flytekit would find in the working directory.
     """
-    source, file = _read_file(environ)
+    return _load(environ, *_read_file(environ))
+
+
+def check_variables(environ: Mapping[str, str]) -> None:
+    """
+    Refuse what the variables of Flyte's configuration name and nobody can use, whoever needs it.
+
+    A file in its usual place is left to those who need it. Raises `ConfigError` as `load`.
+    """
+    named = _named_file(environ)
+    refuse_working_directory(environ)
+    _load(environ, *((str(named[1]), _read_named(*named)) if named else (None, Admin())))
+
+
+def refuse_working_directory(environ: Mapping[str, str], directory: Path = Path()) -> None:
+    """
+    Refuse the configuration that flytekit would read where this process stands: it may have come with a repository.
+
+    It names commands that are run and Flytes that are sent tokens. Raises `ConfigError`.
+    """
+    file = directory / WORKING_DIRECTORY_FILE
+    if _named_file(environ) is None and file.exists():
+        found = file.absolute()
+        raise ConfigError(
+            f"flytekit would read its configuration from {found}, for this process runs in that directory",
+            hint=f"run in another directory; or, if that file is yours, set FLYTECTL_CONFIG={found}",
+        )
+
+
+def _load(environ: Mapping[str, str], source: str | None, file: Admin) -> FlyteConfig:
     values = file.model_dump(exclude_unset=True)
     said = dict.fromkeys(values, source or "")
     for key, names in VARIABLES.items():
-        for name in names:
-            value = _variable(environ, name)
-            if value is not None:
-                values[key] = environment.boolean({name: value}, name) if key in _BOOLEANS else value
-                said[key] = name
-                break
+        found = ((name, value) for name in names if (value := _variable(environ, name)) is not None)
+        for name, value in islice(found, 1):
+            values[key] = environment.boolean({name: value}, name) if key in _BOOLEANS else value
+            said[key] = name
     if environ.get(SECRET) and not any(said.get(key, "").startswith("FLYTE_") for key in _SECRETS):
         values["clientSecretEnvVar"], said["clientSecretEnvVar"] = SECRET, SECRET
     _environment_first(values, said)
+    by_authagent = _is_authagent(values.get("authType"))
+    if by_authagent:
+        values.pop("authType"), said.pop("authType")
+        if file.authType and not _is_authagent(file.authType):
+            values["authType"], said["authType"] = file.authType, source or ""
     try:
         admin = Admin.model_validate(values)
     except ValidationError as wrong:
-        keys = [str(error["loc"][0]) for error in wrong.errors(include_input=False)]
-        raise ConfigError(f"{', '.join(said.get(k, k) for k in keys)} cannot be used as {', '.join(keys)}") from None
-    return FlyteConfig(admin, source, said, environment.boolean(environ, "FLYTE_PLATFORM_AUTH", default=True))
+        raise _unusable(wrong, said) from None
+    _check_named(admin, said, environ)
+    return FlyteConfig(
+        admin,
+        source,
+        said,
+        authentication=environment.boolean(environ, "FLYTE_PLATFORM_AUTH", default=True),
+        by_authagent=by_authagent,
+    )
+
+
+def _is_authagent(auth_type: object) -> bool:
+    return isinstance(auth_type, str) and auth_type.lower() == "authagent"
+
+
+def _unusable(wrong: ValidationError, said: Mapping[str, str]) -> ConfigError:
+    error = wrong.errors(include_input=False, include_url=False)[0]
+    key = str(error["loc"][0])
+    problem = error["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{_where(key, said)} cannot be used: {problem[:1].lower()}{problem[1:]}")
+
+
+def _check_named(admin: Admin, said: Mapping[str, str], environ: Mapping[str, str]) -> None:
+    """Look at what the variables name, now: whoever does not need it must not be served by something else instead."""
+    if admin.endpoint is not None:
+        endpoint.parse_named(admin.endpoint, _where("endpoint", said))
+    for key, secret in (("caCertFilePath", False), ("clientSecretLocation", not environment.in_pod(environ))):
+        path, name = getattr(admin, key), said.get(key, "")
+        if path and name.startswith("FLYTE_"):
+            trust.read_named(Path(path), name, secret=secret, limit=yaml_file.MAX_FILE)
+    variable, name = admin.clientSecretEnvVar, said.get("clientSecretEnvVar", "")
+    if variable and name.startswith("FLYTE_") and not environ.get(variable):
+        raise ConfigError(f"{name} names {variable}, which is not set")
+
+
+def _where(key: str, said: Mapping[str, str]) -> str:
+    """`key` as the person wrote it: the variable, or the key in its file."""
+    return said[key] if said[key].startswith("FLYTE_") else f"{said[key]}: {key}"
 
 
 def _environment_first(values: dict[str, Any], said: dict[str, str]) -> None:
@@ -170,48 +250,65 @@ def _variable(environ: Mapping[str, str], name: str) -> str | None:
     if value or name.endswith(("_FROM_FILE", "_FROM_ENV_VAR")):
         return value or None
     if pointer := environ.get(f"{name}_FROM_ENV_VAR"):
-        if pointer not in environ:
+        if not environ.get(pointer):
             raise ConfigError(f"{name}_FROM_ENV_VAR names {pointer}, which is not set")
-        return environ[pointer] or None
+        return environ[pointer]
     if path := environ.get(f"{name}_FROM_FILE"):
+        pointer = f"{name}_FROM_FILE"
+        if not Path(path).is_absolute():
+            raise ConfigError(f"{pointer} cannot be {path!r}: it must be an absolute path")
         try:
-            text = trust.read(Path(os.path.abspath(path)), secret=False, limit=MAX_REDIRECTED).decode()  # noqa: PTH100
-        except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
-            raise ConfigError(f"{name}_FROM_FILE names {path}, which is not a file of text") from None
-        return text.strip() or None
+            return trust.read_named(Path(path), pointer, secret=False, limit=MAX_REDIRECTED).decode().strip()
+        except UnicodeDecodeError:
+            raise ConfigError(f"{pointer} names {path}, which is not a file of text") from None
     return None
 
 
+def _named_file(environ: Mapping[str, str]) -> tuple[str, Path] | None:
+    """The variable that names the file, and the file. What `pyflyte --config` was told may be relative."""
+    if override := environ.get("_FLYTECTL_CONFIG_PYFLYTE_OVERRIDE"):
+        return "_FLYTECTL_CONFIG_PYFLYTE_OVERRIDE (pyflyte --config)", Path(override).absolute()
+    if not (named := environ.get("FLYTECTL_CONFIG")):
+        return None
+    if not Path(named).is_absolute():
+        raise ConfigError(f"FLYTECTL_CONFIG cannot be {named!r}: it must be an absolute path")
+    return "FLYTECTL_CONFIG", Path(named)
+
+
+def _read_named(variable: str, path: Path) -> Admin:
+    content = trust.read_named(path, variable, secret=False, limit=yaml_file.MAX_FILE)
+    return _parsed(path, content, name=f"{variable}: {path}")
+
+
 def _read_file(environ: Mapping[str, str]) -> tuple[str | None, Admin]:
-    """The first file there is, in flytekit's order."""
-    for name in ("_FLYTECTL_CONFIG_PYFLYTE_OVERRIDE", "FLYTECTL_CONFIG"):
-        if named := environ.get(name):
-            path = Path(named).absolute()
-            if path.exists():
-                return str(path), _parsed(path)
-            break  # flytekit goes on to the usual places then, and so do we
-    home = Path(environ.get("HOME") or Path.home())
-    for path in (Path("flytekit.config").absolute(), home / ".flyte" / "config", home / ".flyte" / "config.yaml"):
-        if path.exists():
-            return str(path), _parsed(path)
+    """The file that a variable names, else the first in its usual place."""
+    if named := _named_file(environ):
+        return str(named[1]), _read_named(*named)
+    refuse_working_directory(environ)
+    directory = environment.home(environ) / ".flyte"
+    for path in (directory / "config", directory / "config.yaml"):
+        try:
+            return str(path), _parsed(path, trust.read(path, secret=False, limit=yaml_file.MAX_FILE), name=str(path))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
     return None, Admin()
 
 
-def _parsed(path: Path) -> Admin:
-    if path.suffix in (".yaml", ".yml"):
-        return yaml_file.load(path, File).admin
+def _parsed(path: Path, content: bytes, *, name: str) -> Admin:
+    if path.name.endswith(("yaml", "yml")):  # as flytekit has it
+        return yaml_file.parse(content, File, name=name).admin
     parser = configparser.ConfigParser()
     try:
-        parser.read_string(trust.read(path, secret=False, limit=yaml_file.MAX_FILE).decode())
+        parser.read_string(content.decode())
     except (configparser.Error, ValueError) as broken:
-        raise ConfigError(f"{path} is not a Flyte configuration file: {type(broken).__name__}") from None
+        raise ConfigError(f"{name} is not a Flyte configuration file: {type(broken).__name__}") from None
     values: dict[str, Any] = {}
     for key, names in VARIABLES.items():
         section, _, option = names[0].removeprefix("FLYTE_").lower().partition("_")
         if parser.has_option(section, option):
-            text = parser.get(section, option, raw=True)
-            values[key] = environment.boolean({option: text}, option) if key in _BOOLEANS else text
+            place, text = f"{name}: {option} in [{section}]", parser.get(section, option, raw=True)
+            values[key] = environment.boolean({place: text}, place) if key in _BOOLEANS else text
     try:
         return Admin.model_validate(values)
-    except ValidationError:
-        raise ConfigError(f"{path} holds values that cannot be used") from None
+    except ValidationError as wrong:
+        raise _unusable(wrong, dict.fromkeys(values, name)) from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from flytekitplugins.authagent.flyte_config import FlyteConfig
 
 MODE = "authagent"
@@ -13,7 +11,6 @@ EVAL = 'eval "$(authagent env)"'
 FOR_GOOD = "authagent login --write-config"
 
 
-def is_on(config: FlyteConfig, environ: Mapping[str, str]) -> bool:
+def is_on(config: FlyteConfig) -> bool:
     """Whether the variable, or `authType` in Flyte's configuration, says so and no client secret overrules it."""
-    said = environ.get(VARIABLE) or config.admin.authType or ""
-    return said.lower() == MODE and not config.has_secret
+    return config.by_authagent and not config.has_secret

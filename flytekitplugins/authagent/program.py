@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import selectors
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from signal import SIGKILL
 from typing import TextIO
 
 from flytekitplugins.authagent.credential import MAX_TOKEN
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable
+
+logger = logging.getLogger(__name__)
 
 MAX_OUTPUT = 2 * MAX_TOKEN
 """Bytes that a program may print."""
@@ -24,17 +29,29 @@ NOTICE = 10.0
 _running: set[subprocess.Popen[bytes]] = set()
 
 
-def output(command: Sequence[str], *, timeout: float, terminal: TextIO | None = None, notice: float = NOTICE) -> str:
+def output(
+    command: Sequence[str],
+    *,
+    timeout: float,
+    source: str = "",
+    terminal: TextIO | None = None,
+    notice: float = NOTICE,
+) -> str:
     """
     What `command` prints within `timeout` seconds, without blanks around it.
+
+    `source` is the file, or the variable, that configures the command. Nothing is taken from the working directory, for
+    that may be a repository of somebody else's.
 
     Its standard error is shown at `terminal`, as it comes; without one it goes nowhere. Ctrl-C ends the program with
     this process. Raises `ConfigError`, `ProviderUnavailable`, `ProviderError`.
     """
     name = command[0]
+    logger.info("running the external command %s%s", name, f" of {source}" if source else "")
     try:
         process = subprocess.Popen(  # noqa: S603 - the user's own program, from a file that others cannot write
-            list(command),
+            [_found(name), *command[1:]],
+            cwd="/",  # a relative path among its arguments must not lead into the working directory
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=terminal or subprocess.DEVNULL,
@@ -69,6 +86,21 @@ def output(command: Sequence[str], *, timeout: float, terminal: TextIO | None = 
     if not text:
         raise ProviderError(f"{name} printed nothing", hint="it must print one access token")
     return text
+
+
+def _found(name: str) -> str:
+    """Where the program `name` is: as it is written, or in a directory of `PATH` that is an absolute path."""
+    if Path(name).is_absolute():
+        return name
+    if "/" in name:
+        raise ConfigError(
+            f"{name} cannot be run: it would be another program in every working directory",
+            hint="write its absolute path, or its name alone",
+        )
+    found = shutil.which(name, path=os.pathsep.join(filter(os.path.isabs, os.get_exec_path())))
+    if found is None:
+        raise ConfigError(f"{name} cannot be run: it is in no directory of PATH", hint="check the command, and PATH")
+    return found
 
 
 def _read(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from flytekitplugins.authagent import default_order, flyte_config
+from flytekitplugins.authagent import flyte_config
 from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Binding, Settings
 from flytekitplugins.authagent.discovery import FlyteServer
@@ -35,8 +36,9 @@ def reach(
     return FlyteServer(
         endpoint,
         insecure=next((insecure for insecure in said if insecure is not None), False),
-        ca_file=default_order.absolute(admin.caCertFilePath),
+        ca_file=Path(admin.caCertFilePath) if admin.caCertFilePath else None,
         skip_verify=admin.insecureSkipVerify,
         proxy_command=admin.proxyCommand,
+        proxy_command_source=config.said.get("proxyCommand", ""),
         plaintext=settings.plaintext,
     )

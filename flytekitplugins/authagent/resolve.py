@@ -13,14 +13,22 @@ from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Binding, Settings
 from flytekitplugins.authagent.context import Context
 from flytekitplugins.authagent.credential import Credential
-from flytekitplugins.authagent.default_order import SwitchedOff, Unconfigured
+from flytekitplugins.authagent.default_order import SwitchedOff, Unconfigured, WithoutAuthentication
 from flytekitplugins.authagent.endpoint import Endpoint, parse
 from flytekitplugins.authagent.errors import Attempt, ConfigError, Denied, NoCredential
 from flytekitplugins.authagent.providers import Provider, Wanted
 from flytekitplugins.authagent.reach import flyte_server, reach
 from flytekitplugins.authagent.source import WAIT, Source
 from flytekitplugins.authagent.sources import Direct, process_wide
-from flytekitplugins.authagent.specs import ApiKeySpec, CommandSpec, LoginSpec, ProviderSpec, ServerSpec
+from flytekitplugins.authagent.specs import (
+    AgentSpec,
+    ApiKeySpec,
+    CommandSpec,
+    FileSpec,
+    LoginSpec,
+    ProviderSpec,
+    ServerSpec,
+)
 
 if TYPE_CHECKING:
     from flytekitplugins.authagent.providers.agent import AgentProvider
@@ -48,6 +56,11 @@ class Resolution:
     insecure: bool | None = None
     header: str | None = None
     agent: AgentProvider | None = None
+
+    @property
+    def sends_nothing(self) -> bool:
+        """Whether there is no credential, now or later: Flyte has no authentication, or it is switched off."""
+        return self.provider == "none"
 
     def check(self, credential: Credential) -> Credential:
         """
@@ -89,6 +102,7 @@ def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str], *, tim
     `NoCredential` with the remedy for this place, and with every attempt in `attempts`; else whatever the chosen
     provider raises.
     """
+    flyte_config.check_variables(environ)
     tried: list[Attempt] = []
     for candidate in _candidates(asked, settings, environ, tried):
         _check_honoured(asked, candidate)
@@ -215,6 +229,9 @@ def _candidates(
 
 def _default(name: str, asked: Asked, settings: Settings, environ: Mapping[str, str]) -> _Candidate:
     """The provider called `name` as the environment alone configures it."""
+    if name == "none":
+        server = flyte_server(asked, None, settings, environ)
+        return _Candidate(WithoutAuthentication(server), (name, server))
     spec = default_order.spec(name, settings, environ, wanted=asked.endpoint or asked.configured)
     if isinstance(spec, Unconfigured):
         return _Candidate(spec, name)
@@ -234,8 +251,21 @@ def _candidate(
         server=server,
         reach=lambda named: reach(named, asked, binding, settings, environ),
         interactive=asked.interactive,
+        source=_configured_by(spec, binding, settings, environ),
     )
     return _Candidate(provider, spec, binding)
+
+
+def _configured_by(spec: ProviderSpec, binding: Binding | None, settings: Settings, environ: Mapping[str, str]) -> str:
+    """The file or the variable that names the socket, file or command of `spec`; empty where it is a default."""
+    if binding is not None:
+        key = {"file": ": path", "agent": ": socket"}.get(spec.kind, "")
+        return f"{settings.source}{key}"
+    if isinstance(spec, FileSpec):
+        return "AUTHAGENT_TOKEN_FILE"
+    if isinstance(spec, CommandSpec):
+        return flyte_config.load(environ).said.get("command", "")
+    return "AUTHAGENT_SOCKET" if isinstance(spec, AgentSpec) and settings.socket_is_set else ""
 
 
 def _check_honoured(asked: Asked, candidate: _Candidate) -> None:

@@ -42,6 +42,23 @@ def read(path: Path, *, secret: bool, limit: int) -> bytes:
     return content
 
 
+def read_named(path: Path, name: str, *, secret: bool, limit: int) -> bytes:
+    """
+    As `read`, for a file that a person names by `name`: a variable, a key or an option.
+
+    Raises `ConfigError` naming it for everything that keeps the file from being used. One that is empty is no use.
+    """
+    try:
+        content = read(path, secret=secret, limit=limit)
+    except FileNotFoundError:
+        raise ConfigError(f"{name} names {path}, which is not there", hint=f"correct {name}") from None
+    except ConfigError as wrong:
+        raise ConfigError(f"{name}: {wrong.args[0]}", hint=wrong.hint) from None
+    if not content.strip():
+        raise ConfigError(f"{name} names {path}, which is empty")
+    return content
+
+
 def check_parents(path: Path) -> None:
     """
     Refuse a path in whose place others could put something else, whether it is there already or not.

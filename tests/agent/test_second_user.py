@@ -107,7 +107,7 @@ def test_a_socket_of_our_own_is_not_for_others(second: SecondUser, provider: Run
     with running_agent.running(provider, socket=socket) as agent:
         said = second.run(ASK.format(socket=socket))
 
-        assert said.startswith("ProviderError")
+        assert said.startswith("ConfigError")
         assert f"is not for uid {second.uid}" in said
         assert (agent.mints, agent.audit.read_text()) == (0, "")
 

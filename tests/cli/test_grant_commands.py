@@ -85,7 +85,12 @@ def test_a_grant_that_is_prolonged_or_lasts_as_asked_needs_no_word(
         (("grant", EXECUTION), {"AUTHAGENT_HUB": ""}, 2, "no hub is configured"),
         (("grant", EXECUTION), {"AUTHAGENT_HUB": "http://hub.example.com"}, 2, "AUTHAGENT_HUB"),
         (("grant", EXECUTION), {"AUTHAGENT_HUB_TOKEN_FILE": ""}, 2, "nothing says how to log in"),
-        (("grant", EXECUTION), {"AUTHAGENT_HUB_TOKEN_FILE": "/nowhere/token"}, 3, "/nowhere/token is not there"),
+        (
+            ("grant", EXECUTION),
+            {"AUTHAGENT_HUB_TOKEN_FILE": "/nowhere/token"},
+            2,
+            "AUTHAGENT_HUB_TOKEN_FILE names /nowhere/token, which is not there",
+        ),
         (("grants",), {"AUTHAGENT_HUB": "http://127.0.0.1:9"}, 5, "cannot be reached"),
         (("grants", "extra"), {}, 2, "extra"),
         (("revoke",), {}, 2, "say which grants to end"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from scripted_agent import LATER, UNGRANTED, Answer, ScriptedAgent, answering
 
-from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Denied, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.providers.agent import AgentProvider
 
@@ -167,7 +167,7 @@ class TestAdopting:
     def test_a_broken_pod_token_is_an_error_and_is_not_shown(self, agent: ScriptedAgent, directory: Path) -> None:
         pod = directory / "token"
         pod.write_text("two words")
-        with pytest.raises(ProviderError, match="does not hold a token") as caught:
+        with pytest.raises(ConfigError, match="does not hold a token") as caught:
             AgentProvider(agent.path, token_file=pod).adopt(CHILD)
         assert "two words" not in str(caught.value)
         assert agent.counts() == {}

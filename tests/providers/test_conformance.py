@@ -28,7 +28,7 @@ from tokens import jwt
 
 from flytekitplugins.authagent import kind, providers
 from flytekitplugins.authagent.credential import Credential
-from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderError
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Denied, ProviderError
 from flytekitplugins.authagent.keyring_items import KeyringItems
 from flytekitplugins.authagent.oauth.token_exchange import ACCESS_TOKEN
 from flytekitplugins.authagent.passthrough import auth_metadata
@@ -282,7 +282,7 @@ def test_an_error_of_ours_where_it_is_broken_that_shows_nothing(case: Case, capl
     caplog.set_level(logging.DEBUG)
     with pytest.raises(AuthAgentError) as caught:
         fetch(case.broken)
-    assert isinstance(caught.value, ProviderError | Denied)
+    assert isinstance(caught.value, ConfigError | ProviderError | Denied)
     shown = "".join(traceback.format_exception(caught.value)) + caplog.text + repr(case.broken)
     for line in traceback.extract_tb(caught.value.__traceback__):
         shown += str(line.locals or "")

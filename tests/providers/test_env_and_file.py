@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tokens import jwt
 
-from flytekitplugins.authagent.errors import ConfigError, ProviderError
+from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.providers.env import EnvProvider
 from flytekitplugins.authagent.providers.file import FileProvider
@@ -84,7 +84,7 @@ def test_a_json_credential_says_what_it_is_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "is empty"),
+        ("", "path names .* which is empty"),
         ("two words", "RFC 6750"),
         (b"\xff\xfe", "is not text"),
         ("{", "neither a token nor a JSON credential"),
@@ -98,7 +98,7 @@ def test_a_json_credential_says_what_it_is_for(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_holds_no_credential(tmp_path: Path, content: str | bytes, says: str) -> None:
-    with pytest.raises(ProviderError, match=says):
+    with pytest.raises(ConfigError, match=says):
         written(tmp_path / "file", content).fetch(Wanted())
 
 
@@ -112,7 +112,7 @@ def test_a_file_that_others_may_write_is_refused_and_in_a_pod_others_may_read_it
 
 
 def test_a_file_that_is_configured_and_missing_is_broken(tmp_path: Path) -> None:
-    with pytest.raises(ProviderError, match="is not there"):
+    with pytest.raises(ConfigError, match=r"path names .* which is not there"):
         FileProvider(tmp_path / "none").fetch(Wanted())
 
 

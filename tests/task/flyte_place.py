@@ -23,7 +23,7 @@ from flytekitplugins.authagent.sandbox.control_plane import ControlPlane
 from flytekitplugins.authagent.sandbox.counts import Counts
 from flytekitplugins.authagent.sandbox.dialect import DIALECTS
 from flytekitplugins.authagent.sandbox.faults import Faults
-from flytekitplugins.authagent.sandbox.posture import Posture
+from flytekitplugins.authagent.sandbox.posture import POSTURES, Posture
 from flytekitplugins.authagent.sandbox.provider import Provider
 
 PROJECT, DOMAIN = "flytesnacks", "development"
@@ -60,18 +60,18 @@ class Place:
     Tokens of the client `batch` come from `mint`, and stand in `token_file` for whoever reads files.
     """
 
-    def __init__(self, directory: Path, lifetime: int = 300) -> None:
+    def __init__(self, directory: Path, lifetime: int = 300, posture: Posture = POSTURES["internal"]) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory = directory
         self.counts, self.faults = Counts(), Faults()
-        self.provider = Provider(DIALECTS["internal"], self.counts, self.faults, lifetime=lifetime)
+        self.provider = Provider(DIALECTS[posture.issuer], self.counts, self.faults, lifetime=lifetime)
         self.issuer = self.provider.issuer
         self.task_environment: dict[str, str] = {}
         self.plane = ControlPlane(
             issuer=self.issuer,
             counts=self.counts,
             faults=self.faults,
-            posture=Posture(),
+            posture=posture,
             directory=directory / "flyte",
             task_environment=self.task_environment,
             slots=2,
@@ -197,9 +197,9 @@ def phase(execution: Any) -> str:
 
 
 @contextmanager
-def running(directory: Path, lifetime: int = 300) -> Iterator[Place]:
+def running(directory: Path, lifetime: int = 300, posture: str = "internal") -> Iterator[Place]:
     """A place that runs while this is open."""
-    place = Place(directory, lifetime)
+    place = Place(directory, lifetime, POSTURES[posture])
     place.start()
     try:
         yield place

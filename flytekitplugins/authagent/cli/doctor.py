@@ -9,7 +9,8 @@ import os
 import sys
 from dataclasses import asdict
 
-from flytekitplugins.authagent.cli.shown import printable
+from flytekitplugins.authagent.cli import option
+from flytekitplugins.authagent.cli.shown import announce_commands, printable
 from flytekitplugins.authagent.diagnosis import Finding, diagnose
 
 _MARKS = {"good": "ok  ", "note": "note", "bad": "BAD "}
@@ -21,9 +22,10 @@ def run(arguments: list[str]) -> int:
         prog="authagent doctor",
         description="Check the configuration, the agent, the keyring, Flyte and the credential; say what to do.",
     )
-    parser.add_argument("--endpoint", metavar="E", help="the Flyte to check, where it is not the configured one")
+    option.add_endpoint(parser, "the Flyte to check, where it is not the configured one")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
+    announce_commands()
     logging.getLogger("flytekitplugins.authagent").setLevel(logging.ERROR)  # the findings say it all
     findings: list[Finding] = []
     remedies: set[str] = set()

@@ -7,6 +7,7 @@ import re
 import time
 from typing import Any
 
+from flytekitplugins.authagent.cli import option
 from flytekitplugins.authagent.cli.shown import until
 from flytekitplugins.authagent.hub_client import Grant
 
@@ -37,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="how long at most: 90s, 15m or 2d (8h, or the longest that the hub allows)",
     )
-    parser.add_argument("--scope", action="append", default=[], metavar="S", help="a scope to grant; may be repeated")
+    option.add_scopes(parser, "a scope to grant; may be repeated")
     parser.add_argument("--no-browser", action="store_true", help="only show the address of the consent page, and wait")
 
 

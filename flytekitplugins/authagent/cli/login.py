@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flytekitplugins.authagent import endpoint as endpoints
 from flytekitplugins.authagent import flyte_config, flytekit_mode, yaml_file
-from flytekitplugins.authagent.cli import config_edit, person
+from flytekitplugins.authagent.cli import config_edit, option, person
 from flytekitplugins.authagent.cli.config_edit import ConfigEdit
 from flytekitplugins.authagent.cli.shown import ends, print_facts
 from flytekitplugins.authagent.credential import claims
@@ -49,7 +49,7 @@ def run(arguments: list[str]) -> int:
     print_facts(_facts(provider, session, options.json) | {"kept_in": kept_in}, as_json=options.json)
     if edit is not None:
         _write(edit, provider.terminal)
-    elif not flytekit_mode.is_on(flyte_config.load(os.environ), os.environ):
+    elif not flytekit_mode.is_on(flyte_config.load(os.environ)):
         named = f" --endpoint {shlex.quote(options.endpoint)}" if options.endpoint else ""
         provider.terminal.say(
             "\npyflyte, and other programs that use flytekit, take this login once their shell has run\n\n"
@@ -120,8 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--browser", action="store_true", help="with a browser on this machine (code and PKCE)")
     how.add_argument("--device", action="store_true", help="with a browser on any machine, by a code")
     parser.add_argument("--no-browser", action="store_true", help="only show the address, and take a pasted answer")
-    parser.add_argument("--endpoint", metavar="E", help="the Flyte to log in to, where it is not the configured one")
-    parser.add_argument("--scope", action="append", default=[], metavar="S", help="a scope to ask for; may be repeated")
+    option.add_endpoint(parser, "the Flyte to log in to, where it is not the configured one")
+    option.add_scopes(parser, "a scope to ask for; may be repeated")
     parser.add_argument(
         "--store",
         choices=("keyring", "file"),
@@ -133,6 +133,6 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let pyflyte use the login: show the lines of Flyte's configuration that change, and write them",
     )
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait for you (300)")
+    parser.add_argument("--timeout", type=option.seconds, metavar="SECONDS", help="how long to wait for you (300)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from flytekitplugins.authagent.cli import person
+from flytekitplugins.authagent.cli import option, person
 from flytekitplugins.authagent.errors import NoCredential, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.oauth import revocation
 from flytekitplugins.authagent.oauth.discovery import Metadata
@@ -25,8 +25,8 @@ def run(arguments: list[str]) -> int:
         prog="authagent logout",
         description="End the login: revoke its tokens at the identity provider, and forget them here.",
     )
-    parser.add_argument("--endpoint", metavar="E", help="the Flyte to log out of, where it is not the configured one")
-    parser.add_argument("--scope", action="append", default=[], metavar="S", help="the scopes that it was asked with")
+    option.add_endpoint(parser, "the Flyte to log out of, where it is not the configured one")
+    option.add_scopes(parser, "the scopes that it was asked with")
     parser.add_argument("--forget", action="store_true", help="only forget it here, also where it cannot be read")
     options = parser.parse_args(arguments)
     provider = person.provider(options.endpoint, kind="pkce")

@@ -31,6 +31,8 @@ def provider(endpoint: str | None = None, *, kind: str | None = None, patience: 
     elif settings.bindings is None or kind:
         name = "flyte" if endpoint is None and not kind else kind or "pkce"
         found = default_order.spec(name, settings, os.environ, wanted=endpoint)
+        if isinstance(found, Unconfigured) and name == "flyte":
+            found = default_order.spec("login", settings, os.environ)
     else:
         raise ConfigError(
             "no binding here has a person's login", hint="use --browser or --device, or write one with kind: pkce"

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from flytekitplugins.authagent import program
 from flytekitplugins.authagent.credential import Credential
+
+
+def announce_commands() -> None:
+    """Say on standard error which programs are run, before they are: a command that only looks runs none in silence."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("authagent: %(message)s"))
+    program.logger.addHandler(handler)
+    program.logger.setLevel(logging.INFO)
 
 
 def print_facts(facts: Mapping[str, Any], *, as_json: bool) -> None:

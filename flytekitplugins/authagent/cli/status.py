@@ -10,8 +10,8 @@ from typing import Any
 
 from flytekitplugins.authagent import config, flyte_config
 from flytekitplugins.authagent.asked import Asked
-from flytekitplugins.authagent.cli import agent_facts, person
-from flytekitplugins.authagent.cli.shown import ends, print_facts
+from flytekitplugins.authagent.cli import agent_facts, option, person
+from flytekitplugins.authagent.cli.shown import announce_commands, ends, print_facts
 from flytekitplugins.authagent.cli.whoami import scopes, token_form
 from flytekitplugins.authagent.context import from_environment
 from flytekitplugins.authagent.errors import AuthAgentError, NoCredential
@@ -25,9 +25,10 @@ def run(arguments: list[str]) -> int:
         prog="authagent status",
         description="Say which provider serves this place, from where, and until when; and how its agent is.",
     )
-    parser.add_argument("--endpoint", metavar="E", help="ask for this Flyte, where it is not the configured one")
+    option.add_endpoint(parser, "ask for this Flyte, where it is not the configured one")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
+    announce_commands()
     facts, status = _facts(options.endpoint, as_json=options.json)
     agent = agent_facts.look(config.load(os.environ).socket)
     if options.json:

@@ -16,6 +16,18 @@ PATIENCE = 10.0
 """Seconds for all of it: whoever runs this has no deadline of its own."""
 
 _FILES = ("~/.flyte/authagent.yaml", "/etc/flyte/authagent.yaml")
+_NAMING = ("AUTHAGENT_", "FLYTECTL_CONFIG", "_FLYTECTL_CONFIG", "FLYTE_PLATFORM_", "FLYTE_CREDENTIALS_")
+_HARMLESS = (
+    "AUTHAGENT_AUTO",
+    "AUTHAGENT_EXECUTION",
+    "AUTHAGENT_EXECUTION_DOMAIN",
+    "AUTHAGENT_EXECUTION_PROJECT",
+    "AUTHAGENT_POD_TOKEN",
+    "AUTHAGENT_SOCKET",
+    "FLYTE_CREDENTIALS_AUTH_MODE",
+)
+_BOOLEANS = ("FLYTE_PLATFORM_INSECURE",)
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._"
 _SO_PEERCRED = 17  # <asm-generic/socket.h>; the module `socket` would cost more than the answer
 
 
@@ -49,6 +61,8 @@ def _fields(arguments: "list[str]") -> "list[tuple[str, str]] | None":
     for option, value in zip(arguments[::2], [*arguments[1::2], ""], strict=False):
         if option not in names or not value or value.startswith("-"):
             return None
+        if option == "--scope" and " " in value:
+            return None
         if option == "--scope":
             scopes.append(value)
         else:
@@ -69,18 +83,23 @@ def _assertion() -> "list[tuple[str, str]] | None":
     if not path.isabs(place):
         return None
     if not path.exists(place):
-        return []
+        return None if environ.get("AUTHAGENT_POD_TOKEN") else []
     try:
         with open(place, "rb") as file:
             shown = file.read(32768).decode("latin-1").strip()
     except OSError:
         return None
+    if not shown:
+        return None
     return [("client_assertion_type", wire.ASSERTION_TYPE), ("client_assertion", shown)]
 
 
 def _agent() -> "str | None":
-    """The agent's socket, where nothing in the environment or in a file could name another source."""
-    if environ.get("AUTHAGENT_PROVIDER", "agent") != "agent" or environ.get("AUTHAGENT_CONFIG"):
+    """The agent's socket, where nothing else is named: another source, or what the long way would refuse."""
+    for name in environ:
+        if name.startswith(_NAMING) and environ[name] and not _is_harmless(name, environ[name]):
+            return None
+    if path.exists("flytekit.config"):
         return None
     for file in _FILES:
         if path.exists(path.expanduser(file)):
@@ -92,6 +111,15 @@ def _agent() -> "str | None":
         else runtime + "/authagent/agent.sock"
     )
     return found if path.isabs(found) and path.exists(found) else None
+
+
+def _is_harmless(name: str, value: str) -> bool:
+    """Whether a variable changes nothing here: known to be, or with a value that is plainly a good one."""
+    if name == "AUTHAGENT_PROVIDER":
+        return value == "agent"
+    if name == "FLYTE_PLATFORM_URL":
+        return not value.strip(_LETTERS + ":/[]")
+    return name in _HARMLESS or (name in _BOOLEANS and value.lower() in ("0", "1", "true", "false"))
 
 
 def _ask(socket_path: str, request: bytes, deadline: float) -> "wire.Reply | None":
@@ -143,7 +171,7 @@ def _token_of(body: bytes) -> "str | None":
     if not found or before.strip() != b"{" or not after.lstrip().startswith(b'"'):
         return None
     token = after.lstrip()[1:].partition(b'"')[0].decode("latin-1")
-    allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
+    allowed = _LETTERS + "~+/="
     return token if token and not token.strip(allowed) and all(c in allowed for c in token) else None
 
 
@@ -154,6 +182,7 @@ def run(arguments: "list[str]") -> int:
 
     from flytekitplugins.authagent import config
     from flytekitplugins.authagent.asked import Asked
+    from flytekitplugins.authagent.cli import option
     from flytekitplugins.authagent.context import from_environment
     from flytekitplugins.authagent.errors import NoCredential
     from flytekitplugins.authagent.resolve import resolve
@@ -162,9 +191,9 @@ def run(arguments: "list[str]") -> int:
         prog="authagent token",
         description="Print exactly one access token and a newline, or nothing and an exit code.",
     )
-    parser.add_argument("--endpoint", metavar="E", help="the Flyte that the token is for; another's is refused")
-    parser.add_argument("--audience", metavar="A", help="the audience that the token must be for")
-    parser.add_argument("--scope", action="append", default=[], metavar="S", help="a scope to ask for; may be repeated")
+    option.add_endpoint(parser, "the Flyte that the token is for; another's is refused")
+    parser.add_argument("--audience", type=option.name, metavar="A", help="the audience that the token must be for")
+    option.add_scopes(parser, "a scope to ask for; may be repeated")
     parser.add_argument("--min-lifetime", type=int, default=0, metavar="SECONDS", help="how long it must still be good")
     options = parser.parse_args(arguments)
     asked = Asked(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from flytekitplugins.authagent import config, discovery, flyte_config
 from flytekitplugins.authagent import credential as credentials
 from flytekitplugins.authagent.asked import Asked
-from flytekitplugins.authagent.cli import person
-from flytekitplugins.authagent.cli.shown import ends, print_facts
+from flytekitplugins.authagent.cli import option, person
+from flytekitplugins.authagent.cli.shown import announce_commands, ends, print_facts
 from flytekitplugins.authagent.context import from_environment
 from flytekitplugins.authagent.credential import Credential, claims
 from flytekitplugins.authagent.discovery import FlyteServer
@@ -36,9 +36,10 @@ def run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="authagent whoami", description="Say for whom the credential that is used here speaks; never the token."
     )
-    parser.add_argument("--endpoint", metavar="E", help="the Flyte to ask, where it is not the configured one")
+    option.add_endpoint(parser, "the Flyte to ask, where it is not the configured one")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
+    announce_commands()
     configured = flyte_config.load(os.environ).admin.endpoint
     asked = Asked(from_environment(os.environ), endpoint=options.endpoint, configured=configured, interactive=False)
     resolution = resolve(asked, config.load(os.environ), os.environ)

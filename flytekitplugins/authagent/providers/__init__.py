@@ -90,32 +90,38 @@ def build(  # noqa: PLR0911 - one for each kind
     server: FlyteServer | None = None,
     reach: Callable[[str], FlyteServer] = plainly,
     interactive: bool = True,
+    source: str = "",
 ) -> Provider:
     """
     The provider that `spec` describes, for the Flyte at `server`. Imports what it needs and nothing else.
 
     `reach` says how a Flyte is reached that the provider itself names, `interactive` whether it may ask the person at
-    the terminal, if there is one.
+    the terminal, if there is one, `source` what configures it.
     """
     match spec:
         case EnvSpec():
             from flytekitplugins.authagent.providers.env import EnvProvider
 
-            return EnvProvider(spec.variable)
+            return EnvProvider(spec.variable, is_named="variable" in spec.model_fields_set)
         case FileSpec():
             from flytekitplugins.authagent.providers.file import FileProvider
 
-            return FileProvider(spec.path, in_pod=in_pod)
+            return FileProvider(spec.path, in_pod=in_pod, source=source or "path")
         case AgentSpec():
             from flytekitplugins.authagent.providers.agent import AgentProvider
 
             return AgentProvider(
-                spec.socket, server_uid=spec.server_uid, wait=spec.wait if in_pod else 0, token_file=spec.token_file
+                spec.socket,
+                server_uid=spec.server_uid,
+                wait=spec.wait if in_pod else 0,
+                token_file=spec.token_file,
+                source=source,
             )
         case CommandSpec():
             from flytekitplugins.authagent.providers.command import CommandProvider
 
-            return CommandProvider(spec, at_terminal=interactive and not in_pod and terminal.here().is_there)
+            at_terminal = interactive and not in_pod and terminal.here().is_there
+            return CommandProvider(spec, source, at_terminal=at_terminal)
         case PassthroughSpec():
             from flytekitplugins.authagent.providers.passthrough import PassthroughProvider
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import stat
 import struct
 import time
 from dataclasses import dataclass, field, replace
@@ -38,14 +39,16 @@ class AgentProvider:
     Asks the agent behind `socket`, by path and anew each time, so that an agent that was replaced is found again.
 
     `wait` is how many seconds the socket may take to appear, where its directory is there: a pod may start before
-    the agent of its node. With `wait` 0 a socket that is not there means "not configured". `token_file` is shown to the
-    agent where it is there: a projected token, which says of which pod we are.
+    the agent of its node. With `wait` 0 a socket that is not there means "not configured", unless `source` (a variable
+    or a file) names it: then it is configured, and broken. `token_file` is shown to the agent: a projected token, which
+    says of which pod we are. It may be missing in its usual place only.
     """
 
     socket: Path
     server_uid: int | None = None
     wait: float = 0.0
     token_file: Path | None = None
+    source: str = ""
     kind: str = field(default="agent", init=False)
     _introduced: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -63,10 +66,16 @@ class AgentProvider:
         """
         The token that the agent gives us, `None` where there is no agent.
 
-        Raises `Denied` where the agent refuses, `ProviderUnavailable` where it does not answer (in time),
-        `ProviderError` where what answers is not an agent of ours.
+        Raises `ConfigError` for a socket that is named and cannot be used, `Denied` where the agent refuses,
+        `ProviderUnavailable` where it does not answer (in time), `ProviderError` where what answers is not an agent of
+        ours.
         """
         if not self._is_configured():
+            if self.source:
+                raise ConfigError(
+                    f"{self.source} names {self.socket}, where there is no socket",
+                    hint="start the agent (authagent serve), or correct the path",
+                )
             return None
         form = _form(wanted, min_lifetime) + self._assertion()
         response = self._answer(self._ask(wire.post("/token", wire.form(form))))
@@ -176,13 +185,18 @@ class AgentProvider:
         try:
             shown = trust.read(self.token_file, secret=False, limit=MAX_TOKEN).decode("ascii").strip()
         except FileNotFoundError:
-            return []
+            if self.token_file == Path(wire.POD_TOKEN):
+                return []
+            raise ConfigError(
+                f"the pod's token is not there: token_file is {self.token_file}",
+                hint="mount a projected serviceAccountToken there",
+            ) from None
         except OSError as failed:
-            raise ProviderError(f"{self.token_file} cannot be read: {failed.strerror}") from None
+            raise ConfigError(f"{self.token_file} cannot be read: {failed.strerror}") from None
         except UnicodeDecodeError:
             shown = ""
         if not shown.isprintable() or not shown or " " in shown:
-            raise ProviderError(
+            raise ConfigError(
                 f"{self.token_file} does not hold a token", hint="mount a projected serviceAccountToken there"
             )
         return [("client_assertion_type", wire.ASSERTION_TYPE), ("client_assertion", shown)]
@@ -190,9 +204,20 @@ class AgentProvider:
     def _is_configured(self) -> bool:
         if len(os.fsencode(self.socket)) > wire.MAX_SOCKET_PATH:
             raise ConfigError(
-                f"{self.socket} is too long for a Unix socket", hint=f"{wire.MAX_SOCKET_PATH} bytes at most"
+                f"{self._named} is too long for a Unix socket", hint=f"{wire.MAX_SOCKET_PATH} bytes at most"
             )
-        return (self.socket.parent if self.wait else self.socket).exists()
+        try:
+            if not stat.S_ISSOCK(self.socket.stat().st_mode):
+                raise ConfigError(f"{self._named} is not a socket", hint="name the agent's")
+        except (FileNotFoundError, NotADirectoryError):
+            return bool(self.wait) and self.socket.parent.is_dir()
+        except OSError as failed:
+            raise ConfigError(f"{self._named} cannot be used: {failed.strerror}") from None
+        return True
+
+    @property
+    def _named(self) -> str:
+        return f"{self.source}: {self.socket}" if self.source else str(self.socket)
 
     def _ask(self, request: bytes, *, within: float | None = None) -> wire.Reply:
         """The answer, `within` seconds; where they are left out, after `wait` for the socket and `ANSWER_TIMEOUT`."""
@@ -249,11 +274,11 @@ class AgentProvider:
 
     def _unusable(self, refused: OSError) -> NoReturn:
         if refused.errno in (errno.EACCES, errno.EPERM):
-            raise ProviderError(
-                f"the socket {self.socket} is not for uid {os.geteuid()}",
+            raise ConfigError(
+                f"the socket {self._named} is not for uid {os.geteuid()}",
                 hint="run as the agent's user, or let the agent's `mode:` and `group:` admit this one",
             ) from None
-        raise ProviderError(f"{self.socket} cannot be used: {refused.strerror}") from None
+        raise ConfigError(f"{self._named} cannot be used: {refused.strerror}") from None
 
     def _absent_too_long(self, refused: OSError, wait: float) -> NoReturn:
         waited = f" after {wait:.3g} s" if wait else ""

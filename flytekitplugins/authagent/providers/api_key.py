@@ -65,8 +65,10 @@ class ApiKeyProvider:
             return parse(secret.reveal(), of=str(self.spec.path))
         names = (self.spec.variable,) if self.spec.variable else VARIABLES
         for name in names:
-            if text := self.environ.get(name, "").strip():
-                return parse(text, of=name)
+            if text := self.environ.get(name):
+                return parse(text.strip(), of=name)
+        if self.spec.variable:
+            raise ConfigError(f"variable: {self.spec.variable} is not set", hint="set it to an API key")
         return None
 
 

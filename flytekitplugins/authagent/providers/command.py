@@ -17,13 +17,14 @@ PATIENCE = 300.0
 @dataclass(frozen=True)
 class CommandProvider:
     """
-    Runs a program, without a shell, and takes what it prints: a token, or JSON as in a file.
+    Runs a program, without a shell, and takes what it prints: a token, or JSON as in a file. `source` configures it.
 
     What it prints is in no error: what goes wrong may be a token all the same. `at_terminal`: its standard error is
     shown to the person there, who may have to open an address or to enter a code.
     """
 
     spec: CommandSpec
+    source: str = ""
     at_terminal: bool = False
     kind: str = field(default="command", init=False)
     absent: str = field(default="no command is configured", init=False)
@@ -44,7 +45,6 @@ class CommandProvider:
         `ProviderError` where it fails or prints something else, `Denied` as `fixed.check`.
         """
         name = self.spec.command[0]
-        text = program.output(
-            self.spec.command, timeout=self.timeout, terminal=sys.stderr if self.at_terminal else None
-        )
+        shown = sys.stderr if self.at_terminal else None
+        text = program.output(self.spec.command, timeout=self.timeout, source=self.source, terminal=shown)
         return written_credential.read(text, wanted, of=f"the output of {name}", provider=self.kind)

@@ -8,6 +8,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 
 from flytekitplugins.authagent.credential import Credential, Secret, from_token, token
+from flytekitplugins.authagent.errors import ConfigError, ProviderError
 from flytekitplugins.authagent.providers import Wanted, fixed
 
 _taken: dict[str, Secret] = {}
@@ -19,11 +20,13 @@ class EnvProvider:
     """
     Takes the token out of the environment, so that no process started from here inherits it.
 
-    It is remembered for this process and the ones it forks. A new value in the variable replaces it.
+    It is remembered for this process and the ones it forks. A new value in the variable replaces it. `is_named`: a
+    configuration names the variable, so that it must be set.
     """
 
     variable: str = "AUTHAGENT_TOKEN"
     environ: MutableMapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    is_named: bool = False
     kind: str = field(default="env", init=False)
 
     @property
@@ -37,8 +40,10 @@ class EnvProvider:
         return f"set {self.variable} to an access token"
 
     def fetch(self, wanted: Wanted, *, min_lifetime: float | None = None) -> Credential | None:
-        """The token, `None` where the variable is not set, `ProviderError` where it holds no token."""
+        """The token, `None` where the variable is not set, `ConfigError` where it holds no token."""
         secret = take(self.variable, self.environ)
+        if secret is None and self.is_named:
+            raise ConfigError(f"variable: {self.variable} is not set", hint=self.remedy)
         if secret is None:
             return None
         credential = from_token(secret, provider=self.kind)
@@ -52,9 +57,16 @@ def take(variable: str, environ: MutableMapping[str, str]) -> Secret | None:
         text = environ.pop(variable, None)
         if text is not None:
             _taken.pop(variable, None)
-            if text.strip():
-                _taken[variable] = token(text.strip(), of=variable)
+            if text:
+                _taken[variable] = _checked(text.strip(), variable)
         return _taken.get(variable)
+
+
+def _checked(text: str, variable: str) -> Secret:
+    try:
+        return token(text, of=variable)
+    except ProviderError as wrong:
+        raise ConfigError(str(wrong.args[0]), hint=wrong.hint) from None
 
 
 os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined] # threading's own way

@@ -7,16 +7,21 @@ from pathlib import Path
 
 from flytekitplugins.authagent import trust
 from flytekitplugins.authagent.credential import MAX_TOKEN, Credential
-from flytekitplugins.authagent.errors import ProviderError
+from flytekitplugins.authagent.errors import ConfigError, ProviderError
 from flytekitplugins.authagent.providers import Wanted, written_credential
 
 
 @dataclass(frozen=True)
 class FileProvider:
-    """Reads the file at every fetch: kubelet and the like replace it long before the old token ends."""
+    """
+    Reads the file at every fetch: kubelet and the like replace it long before the old token ends.
+
+    `source` is the variable, the file or the key that names it.
+    """
 
     path: Path | None
     in_pod: bool = False
+    source: str = "path"
     kind: str = field(default="file", init=False)
 
     @property
@@ -33,16 +38,15 @@ class FileProvider:
         """
         The credential in the file, `None` where no file is configured.
 
-        Raises `ConfigError` where the file is loose, `ProviderError` where it is missing or holds no token.
+        Raises `ConfigError` where the file is missing, loose, or holds no token.
         """
         if self.path is None:
             return None
-        try:
-            content = trust.read(self.path, secret=not self.in_pod, limit=2 * MAX_TOKEN)
-        except (FileNotFoundError, NotADirectoryError):
-            raise ProviderError(f"{self.path} is not there", hint="whoever writes the token has not done so") from None
+        content = trust.read_named(self.path, self.source, secret=not self.in_pod, limit=2 * MAX_TOKEN)
         try:
             text = content.decode("ascii").strip()
+            return written_credential.read(text, wanted, of=str(self.path), provider=self.kind)
         except UnicodeDecodeError:
-            raise ProviderError(f"{self.path} does not hold a token: it is not text") from None
-        return written_credential.read(text, wanted, of=str(self.path), provider=self.kind)
+            raise ConfigError(f"{self.source}: {self.path} does not hold a token: it is not text") from None
+        except ProviderError as wrong:
+            raise ConfigError(f"{self.source}: {wrong.args[0]}", hint=wrong.hint) from None

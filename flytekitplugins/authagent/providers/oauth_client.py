@@ -152,7 +152,7 @@ class OAuthClient:
         if spec.client_secret_env:
             text = os.environ.get(spec.client_secret_env, "").strip()
             if not text:
-                raise ConfigError(f"{spec.client_secret_env}, which should hold the client secret, is not set")
+                raise ConfigError(f"client_secret_env names {spec.client_secret_env}, which is not set")
             return Secret(text)
         return self.secret
 
@@ -190,14 +190,9 @@ def discover(issuer: str, door: Door, *, needed: bool = True) -> Metadata:
 def read_secret(path: Path, name: str, *, in_pod: bool) -> Secret:
     """The text of a file that holds a secret; `name` is its key. Raises `ConfigError`."""
     try:
-        text = trust.read(path, secret=not in_pod, limit=MAX_SECRET).decode().strip()
-    except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"{name} {path} is not there") from None
+        return Secret(trust.read_named(path, name, secret=not in_pod, limit=MAX_SECRET).decode().strip())
     except UnicodeDecodeError:
         raise ConfigError(f"{name} {path} is not text") from None
-    if not text:
-        raise ConfigError(f"{name} {path} is empty")
-    return Secret(text)
 
 
 def _local(spec: ClientSpec) -> Metadata:
