@@ -39,6 +39,12 @@ def from_environment(environ: Mapping[str, str]) -> Path | None:
     return Path(text)
 
 
+def check_for_grpc(environ: Mapping[str, str]) -> None:
+    """Refuse the roots that gRPC's own variable names, where they cannot be used. Raises `ConfigError` naming it."""
+    if text := environ.get(GRPC_VARIABLE):
+        check_file(Path(text), f"{GRPC_VARIABLE} names {text}, which")
+
+
 def check_file(path: Path, subject: str = "", *, directory: bool = False) -> None:
     """
     Refuse a file from which no certificate can be read. `subject` begins the message: the variable, or the file.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from flytekitplugins.authagent import (
+    acceptance,
     config,
     default_order,
     discovery,
@@ -23,12 +24,13 @@ from flytekitplugins.authagent import (
     wire,
 )
 from flytekitplugins.authagent import credential as credentials
+from flytekitplugins.authagent.acceptance import Acceptance
 from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.config import Settings
 from flytekitplugins.authagent.context import from_environment
 from flytekitplugins.authagent.credential import Credential, claims, moment
 from flytekitplugins.authagent.discovery import FlyteServer
-from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, NoCredential, ProviderError
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Denied, NoCredential, ProviderError
 from flytekitplugins.authagent.flyte_config import FlyteConfig
 from flytekitplugins.authagent.http import Door
 from flytekitplugins.authagent.login_files import LoginFiles
@@ -224,6 +226,8 @@ def _flyte(server: FlyteServer | None) -> Iterator[Finding]:
         return
     try:
         client = discovery.public_client(server)
+        if client is None:
+            discovery.check_flyte(server)
     except AuthAgentError as error:
         yield _bad("endpoint", error)
         return
@@ -324,15 +328,32 @@ def _accepted(
                 f"tokens are sent under {own}, and Flyte says that it wants {wanted}",
                 "leave authorization_header out, unless a proxy before Flyte wants it so",
             )
-        said = discovery.user_info(server, own or wanted, credential.token)
+        found = acceptance.ask(server, own or wanted, credential.token)
     except ProviderError as error:
         yield _bad("accepted", error)
         return
     except AuthAgentError as error:
         yield _bad("audience" if "audience" in str(error) else "accepted", error)
         return
-    whom = f" of {said.subject}" if said and said.subject else ""
-    yield Finding("accepted", "good", f"Flyte takes the token{whom}")
+    if found.token_changes_nothing:
+        yield Finding("accepted", "bad", f"Flyte {_nobody(found)}", acceptance.NOBODY_HINT, Denied.exit_code)
+        return
+    whom = found.person.subject if found.person else None
+    yield Finding(
+        "accepted", "good", f"Flyte takes the token{f' of {whom}' if whom else ', and does not say for whom'}"
+    )
+    if found.anonymous is not None:
+        yield Finding(
+            "anonymous",
+            "note",
+            "Flyte lets callers in without a token, too",
+            "let what stands before Flyte refuse them, or set auth.disableForGrpc of flyteadmin to false",
+        )
+
+
+def _nobody(found: Acceptance) -> str:
+    whom = found.person.subject if found.person else None
+    return f"takes the caller for {whom}, with the token and without it" if whom else acceptance.NOBODY
 
 
 def _pyflyte(resolution: Resolution, flyte: FlyteConfig, environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -14,10 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flytekitplugins.authagent import endpoint, program, rejection, trust
+from flytekitplugins.authagent import (
+    ca_bundle,
+    endpoint,
+    flyte_kind,
+    flyte_probe,
+    http_proxy,
+    program,
+    rejection,
+    trust,
+)
 from flytekitplugins.authagent.credential import Secret, token
 from flytekitplugins.authagent.endpoint import Endpoint
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable, Rejected
+from flytekitplugins.authagent.flyte_probe import Failure
 from flytekitplugins.authagent.oauth.discovery import Metadata, from_document
 from flytekitplugins.authagent.oauth.userinfo import Person, person
 
@@ -78,18 +88,18 @@ class FlyteServer:
         import grpc
 
         target = self.endpoint.target
+        http_proxy.check_for_grpc(target, os.environ)
         if self.insecure:
             return grpc.insecure_channel(target)
         if self.skip_verify:
             certificate, name = _shown_by(self.endpoint, deadline or time.monotonic() + self.timeout)
             options = [("grpc.ssl_target_name_override", name)]
             return grpc.secure_channel(target, grpc.ssl_channel_credentials(certificate), options)
-        roots = None
-        if self.ca_file:
-            try:
-                roots = trust.read(self.ca_file, secret=False, limit=MAX_CA_FILE)
-            except FileNotFoundError:
-                raise ConfigError(f"the CA file {self.ca_file} is not there") from None
+        if self.ca_file is None:
+            ca_bundle.check_for_grpc(os.environ)
+            return grpc.secure_channel(target, grpc.ssl_channel_credentials())
+        ca_bundle.check_file(self.ca_file)
+        roots = trust.read(self.ca_file, secret=False, limit=MAX_CA_FILE)
         return grpc.secure_channel(target, grpc.ssl_channel_credentials(roots))
 
     def call(
@@ -118,12 +128,31 @@ class FlyteServer:
         finally:
             channel.close()
         # Out here, for the context of an error raised up there would have what Flyte said.
-        if failed.code() == grpc.StatusCode.UNIMPLEMENTED and "404" not in (failed.details() or ""):
+        code, details = failed.code(), failed.details() or ""
+        asks_who = method == "UserInfo"  # with a token or without, to be refused is an answer
+        refused = code == grpc.StatusCode.UNAUTHENTICATED
+        unknown = code == grpc.StatusCode.UNIMPLEMENTED or (refused and not header and not asks_who)
+        if unknown and kind(self) == "flyte 2":
+            raise flyte_probe.flyte_2(self.endpoint)
+        if code == grpc.StatusCode.UNIMPLEMENTED and flyte_kind.http_status(details) is None:
             return None
-        if failed.code() == grpc.StatusCode.UNAUTHENTICATED:
-            words = rejection.reason(failed.details() or "")
+        if refused and header:
+            words = rejection.reason(details)
             raise Rejected(f"Flyte at {target} takes no such token: {words}", hint=rejection.hint(words))
-        raise _explained(target, failed.code().name, failed.details() or "")
+        if refused and asks_who:
+            raise Rejected(f"Flyte at {target} takes no caller without a token", hint="show a token")
+        question = "whom it takes the caller for" if asks_who else "how to authenticate"
+        raise flyte_probe.explained(
+            Failure(
+                self.endpoint,
+                code.name,
+                details,
+                question,
+                insecure=self.insecure,
+                shown=header is not None,
+                proxied=http_proxy.check_for_grpc(target, os.environ) or "",
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -151,19 +180,43 @@ def metadata(server: FlyteServer) -> Metadata | None:
     return _once(server, "metadata", _ask_for_metadata, doubt_none=True)
 
 
-def user_info(server: FlyteServer, header: str, token: Secret) -> Person | None:
+def user_info(server: FlyteServer, header: str, token: Secret | None) -> Person | None:
     """
     Whom `server` takes the bearer of `token` for (IdentityService); `None` where it has no authentication.
+
+    Without a `token`, whom it takes an anonymous caller for.
 
     An empty answer means that it takes them for nobody. Raises as `FlyteServer.call`.
     """
     from flyteidl.service.identity_pb2 import UserInfoRequest
     from flyteidl.service.identity_pb2_grpc import IdentityServiceStub
 
-    answer = server.call("UserInfo", UserInfoRequest(), IdentityServiceStub, header=(header, token))
+    answer = server.call("UserInfo", UserInfoRequest(), IdentityServiceStub, header=(header, token) if token else None)
     if answer is None:
         return None
     return person({"sub": answer.subject, "name": answer.name, "email": answer.email})
+
+
+def kind(server: FlyteServer) -> flyte_kind.Kind | None:
+    """Which kind of gRPC server `server` is; `None` where it does not say. Raises as `FlyteServer.channel`."""
+    return _once(server, "kind", _ask_for_kind, doubt_none=True)
+
+
+def check_flyte(server: FlyteServer) -> None:
+    """Refuse a server of another kind, which answers as a Flyte without authentication. Raises `ProviderError`."""
+    if kind(server) == "other":
+        raise ProviderError(
+            f"what answers at {server.endpoint.target} {flyte_kind.NO_FLYTE}", hint=flyte_kind.NO_FLYTE_HINT
+        )
+
+
+def _ask_for_kind(server: FlyteServer) -> flyte_kind.Kind | None:
+    deadline = time.monotonic() + server.timeout
+    channel = server.channel(deadline)
+    try:
+        return flyte_kind.of_server(channel, deadline)
+    finally:
+        channel.close()
 
 
 def _ask_for_client(server: FlyteServer) -> PublicClient | None:
@@ -199,28 +252,6 @@ def _ask_for_metadata(server: FlyteServer) -> Metadata | None:
 
 def _plain(value: Any) -> Any:
     return value if isinstance(value, str) else list(value) if hasattr(value, "__iter__") else value
-
-
-def _explained(target: str, code: str, details: str) -> ProviderError:
-    where = f"Flyte at {target}"
-    if "CERTIFICATE_VERIFY_FAILED" in details:
-        return ProviderError(
-            f"{where} shows a certificate that is not trusted",
-            hint="set caCertFilePath to the CA that issued it; where a proxy intercepts TLS, that is the proxy's",
-        )
-    if "WRONG_VERSION_NUMBER" in details or "HTTP/1.x" in details or "Trying to connect an http1.x server" in details:
-        return ProviderError(
-            f"{where} does not speak TLS, or not gRPC", hint="is it `insecure: true`? Is the port right?"
-        )
-    if "text/html" in details or "404" in details:
-        return ProviderError(
-            f"{where} answered with a web page, not with gRPC", hint="the endpoint, or an ingress before it, is wrong"
-        )
-    if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "RESOURCE_EXHAUSTED"):
-        return ProviderUnavailable(
-            f"{where} does not say how to authenticate: {code}", hint="is the endpoint right, and Flyte up?"
-        )
-    return ProviderError(f"{where} does not say how to authenticate: {code}")
 
 
 def _shown_by(endpoint: Endpoint, deadline: float) -> tuple[bytes, str]:

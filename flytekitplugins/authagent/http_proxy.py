@@ -33,20 +33,22 @@ def from_environment(url: str) -> tuple[str, str] | None:
     return proxy, variable
 
 
-def check_for_grpc(target: str, environ: Mapping[str, str]) -> None:
+def check_for_grpc(target: str, environ: Mapping[str, str]) -> str | None:
     """
-    Refuse a proxy that gRPC would not use on the way to `target`: it would connect past it without a word.
+    The variable that names the proxy which gRPC uses on the way to `target`, `None` where it uses none.
 
-    Raises `ConfigError` naming the variable.
+    Raises `ConfigError` for one that cannot be used: gRPC would connect past it without a word.
     """
     import requests.utils
 
     variable = next((name for name in _GRPC_VARIABLES if environ.get(name)), None)
     if variable is None or target.startswith("unix:"):
-        return
+        return None
     excepted = environ.get("no_grpc_proxy") or environ.get("no_proxy")
-    if not requests.utils.should_bypass_proxies(f"http://{target}", no_proxy=excepted):
-        check(environ[variable], variable)
+    if requests.utils.should_bypass_proxies(f"http://{target.removeprefix('dns:///')}", no_proxy=excepted):
+        return None
+    check(environ[variable], variable)
+    return variable
 
 
 def check(proxy: str, source: str) -> None:

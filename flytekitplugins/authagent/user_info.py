@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from flyteidl.service.identity_pb2_grpc import IdentityServiceStub
 from flytekit.clients.grpc_utils.wrap_exception_interceptor import RetryExceptionWrapperInterceptor
 from flytekit.clients.raw import RawSynchronousFlyteClient
 
-from flytekitplugins.authagent import failed_call, rejection
+from flytekitplugins.authagent import failed_call, flyte_kind, rejection
 from flytekitplugins.authagent.errors import AuthAgentError, ProviderError, ProviderUnavailable, Rejected
 
 TIMEOUT = 5.0
@@ -46,6 +47,10 @@ def ask(client: RawSynchronousFlyteClient, *, timeout: float = TIMEOUT) -> UserI
         failed = error
     else:
         return _of(answer)
+    if failed.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED):
+        kind = flyte_kind.of_server(unrepeated(client), time.monotonic() + timeout)
+        if kind == "flyte 2":
+            raise ProviderError(f"what answers at {client.url} {flyte_kind.FLYTE_2}", hint=flyte_kind.FLYTE_2_HINT)
     if failed.code() == grpc.StatusCode.UNIMPLEMENTED:
         return None
     raise failure(failed, client.url, "who its caller is")  # out here: its context would have what Flyte said

@@ -180,11 +180,12 @@ def run(arguments: "list[str]") -> int:
     import argparse
     import os
 
-    from flytekitplugins.authagent import config
+    from flytekitplugins.authagent import config, discovery, flyte_config
     from flytekitplugins.authagent.asked import Asked
     from flytekitplugins.authagent.cli import option
     from flytekitplugins.authagent.context import from_environment
     from flytekitplugins.authagent.errors import NoCredential
+    from flytekitplugins.authagent.reach import flyte_server
     from flytekitplugins.authagent.resolve import resolve
 
     parser = argparse.ArgumentParser(
@@ -203,9 +204,13 @@ def run(arguments: "list[str]") -> int:
         scopes=tuple(options.scope),
     )
     deadline = monotonic() + PATIENCE
-    resolution = resolve(asked, config.load(os.environ), os.environ, timeout=PATIENCE)
+    settings = config.load(os.environ)
+    resolution = resolve(asked, settings, os.environ, timeout=PATIENCE)
     credential = resolution.source.get(min_lifetime=options.min_lifetime, timeout=max(deadline - monotonic(), 0.1))
     if credential.is_anonymous:
+        server = flyte_server(asked, None, settings, os.environ)
+        if server and flyte_config.load(os.environ).authentication:
+            discovery.check_flyte(server)
         raise NoCredential("this Flyte has no authentication, so there is no token", hint="call it without one")
     sys.stdout.write(resolution.check(credential).token.reveal() + "\n")
     return 0

@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from flytekitplugins.authagent import config, discovery, flyte_config
+from flytekitplugins.authagent import acceptance, config, discovery, flyte_config
 from flytekitplugins.authagent import credential as credentials
 from flytekitplugins.authagent.asked import Asked
 from flytekitplugins.authagent.cli import option, person
@@ -15,12 +15,15 @@ from flytekitplugins.authagent.cli.shown import announce_commands, ends, print_f
 from flytekitplugins.authagent.context import from_environment
 from flytekitplugins.authagent.credential import Credential, claims
 from flytekitplugins.authagent.discovery import FlyteServer
-from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, ProviderUnavailable
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, ProviderUnavailable, Rejected
 from flytekitplugins.authagent.oauth import userinfo
 from flytekitplugins.authagent.oauth.userinfo import Person
 from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.reach import flyte_server
 from flytekitplugins.authagent.resolve import Resolution, resolve
+
+NOBODY = "flyte: it takes the caller for nobody"
+"""The source where the token changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def run(arguments: list[str]) -> int:
     credential = resolution.check(resolution.source.get())
     server = server_of(resolution, asked)
     known = known_person(resolution, credential, server)
-    if known.person.name is None:
+    if known.person.name is None and known.source != NOBODY:
         known = _with_userinfo(known, resolution, credential, options.endpoint)
     print_facts(
         {
@@ -62,6 +65,8 @@ def run(arguments: list[str]) -> int:
         },
         as_json=options.json,
     )
+    if known.source == NOBODY and server:
+        raise Rejected(f"Flyte at {server.endpoint.target} {acceptance.NOBODY}", hint=acceptance.NOBODY_HINT)
     return 0
 
 
@@ -103,13 +108,18 @@ def known_person(resolution: Resolution, credential: Credential, server: FlyteSe
     Raises `Rejected` where Flyte does not take it.
     """
     if credential.is_anonymous:
+        if server:
+            discovery.check_flyte(server)
         return Known(Person(), "flyte has no authentication")
     if server is None:
         return _claimed(credential, "no Flyte is known")
     try:
-        said = discovery.user_info(server, header(resolution, credential, server), credential.token)
+        found = acceptance.ask(server, header(resolution, credential, server), credential.token)
     except ProviderUnavailable:
         return _claimed(credential, "Flyte does not answer")
+    said = found.person
+    if found.token_changes_nothing and said is not None and said.subject is None:
+        return Known(Person(), NOBODY)
     if said is None or said.subject is None:
         return _claimed(credential, "Flyte does not say")
     return Known(_completed(said, _claimed(credential, "").person), "flyte")
