@@ -67,6 +67,7 @@ def task(
         metadata=tasks_pb2.TaskMetadata(retries=literals_pb2.RetryStrategy(retries=retries), **metadata),
         interface=interface(inputs, outputs),
         container=tasks_pb2.Container(
+            image="none",
             args=argv,
             env=[literals_pb2.KeyValuePair(key=key, value=value) for key, value in (env or {}).items()],
         ),

@@ -172,7 +172,7 @@ def test_inputs_are_given_or_default_or_fixed(stubs, plan, given, found):
     [
         ("w", literals(), "expected_inputs n missing"),
         ("w", literals(n=integer(1), m=integer(1)), "invalid input m"),
-        ("w", literals(n=text("one")), "invalid n input wrong type"),
+        ("w", literals(n=text("one")), "invalid n input wrong type. Expected simple:INTEGER, but got simple:STRING"),
         ("fixed", literals(n=integer(1)), "fixed_inputs n cannot be overridden"),
     ],
 )
@@ -187,7 +187,7 @@ def test_inputs_that_do_not_fit_are_invalid(stubs, plan, given, message):
     [
         (execution("nothing"), "NOT_FOUND", "missing entity of type TASK with identifier"),
         (execution("nothing", LAUNCH_PLAN), "NOT_FOUND", "missing entity of type LAUNCH_PLAN"),
-        (execution("w", WORKFLOW), "INVALID_ARGUMENT", "only [LAUNCH_PLAN, TASK] allowed"),
+        (execution("w", WORKFLOW), "INVALID_ARGUMENT", "only [TASK, LAUNCH_PLAN] allowed"),
         (execution("quick", project="elsewhere"), "INVALID_ARGUMENT", "project [elsewhere] and domain"),
         (execution("quick", domain="elsewhere"), "INVALID_ARGUMENT", "domain [elsewhere] is unrecognized"),
         (execution("quick", project=""), "INVALID_ARGUMENT", "missing project"),
@@ -213,36 +213,18 @@ def test_two_executions_cannot_have_one_name(stubs):
     code, message = refusal(stubs.admin.CreateExecution, execution("quick", name="only-one"))
 
     assert code == "ALREADY_EXISTS"
-    assert "only-one" in message
+    assert 'violates unique constraint "executions_pkey"' in message
 
 
-@pytest.mark.parametrize(
-    ("gate", "what"),
-    [
-        (
-            core.Node(id="n0", gate_node=core.GateNode(approve=core.ApproveCondition(signal_id="s"))),
-            "an approval",
-        ),
-        (core.Node(id="n0", gate_node=core.GateNode(signal=core.SignalCondition(signal_id="s"))), "an input"),
-        (
-            core.Node(
-                id="n0",
-                array_node=core.ArrayNode(
-                    node=core.Node(id="s", workflow_node=core.WorkflowNode(launchplan_ref=identifier(LAUNCH_PLAN, "w")))
-                ),
-            ),
-            "a map over launch plans",
-        ),
-    ],
-)
-def test_what_the_sandbox_does_not_run_is_refused_at_launch_with_what_it_does(stubs, gate, what):
-    name = f"with {what}"
-    register(stubs, workflow(name, gate))
+def test_what_the_sandbox_does_not_run_is_refused_at_launch_with_what_it_does(stubs):
+    a_launch_plan = core.WorkflowNode(launchplan_ref=identifier(LAUNCH_PLAN, "w"))
+    mapped = core.Node(id="n0", array_node=core.ArrayNode(node=core.Node(id="s", workflow_node=a_launch_plan)))
+    register(stubs, workflow("maps", mapped))
 
-    code, message = refusal(stubs.admin.CreateExecution, execution(name, LAUNCH_PLAN))
+    code, message = refusal(stubs.admin.CreateExecution, execution("maps", LAUNCH_PLAN))
 
     assert code == "UNIMPLEMENTED"
-    assert what in message
+    assert "a map over launch plans" in message
     assert "The sandbox runs @task, map tasks" in message
 
 
@@ -255,21 +237,26 @@ def test_everything_of_an_execution_that_does_not_exist_is_not_found(stubs):
     attempt = identifier_pb2.TaskExecutionIdentifier(node_execution_id=node_id)
     admin = stubs.admin
 
+    execution_words = 'project:"flytesnacks" domain:"development" name:"nobody"'
+    node_words = f'node_id:"n0" execution_id:{{{execution_words}}}'
+    of_execution = f"execution with identifier {execution_words}"
+    of_node = f"node execution with identifier {node_words}"
+    of_task = f"task execution with identifier node_execution_id:{{{node_words}}}"
+    for call, request, words in (
+        (admin.GetExecution, execution_pb2.WorkflowExecutionGetRequest(id=nobody), of_execution),
+        (admin.GetExecutionData, execution_pb2.WorkflowExecutionGetDataRequest(id=nobody), of_execution),
+        (admin.TerminateExecution, execution_pb2.ExecutionTerminateRequest(id=nobody), of_execution),
+        (admin.GetNodeExecution, nodes.NodeExecutionGetRequest(id=node_id), of_node),
+        (admin.GetNodeExecutionData, nodes.NodeExecutionGetDataRequest(id=node_id), of_node),
+        (admin.GetTaskExecution, tasks.TaskExecutionGetRequest(id=attempt), of_task),
+        (admin.GetTaskExecutionData, tasks.TaskExecutionGetDataRequest(id=attempt), of_task),
+    ):
+        assert refusal(call, request) == ("NOT_FOUND", f"missing entity of type {words}")
     for call, request in (
-        (admin.GetExecution, execution_pb2.WorkflowExecutionGetRequest(id=nobody)),
-        (admin.GetExecutionData, execution_pb2.WorkflowExecutionGetDataRequest(id=nobody)),
-        (admin.TerminateExecution, execution_pb2.ExecutionTerminateRequest(id=nobody)),
-        (admin.GetNodeExecution, nodes.NodeExecutionGetRequest(id=node_id)),
-        (admin.GetNodeExecutionData, nodes.NodeExecutionGetDataRequest(id=node_id)),
         (admin.ListNodeExecutions, nodes.NodeExecutionListRequest(workflow_execution_id=nobody, limit=1)),
-        (admin.GetTaskExecution, tasks.TaskExecutionGetRequest(id=attempt)),
-        (admin.GetTaskExecutionData, tasks.TaskExecutionGetDataRequest(id=attempt)),
         (admin.ListTaskExecutions, tasks.TaskExecutionListRequest(node_execution_id=node_id, limit=1)),
     ):
-        assert refusal(call, request) == (
-            "NOT_FOUND",
-            'missing entity of type execution with identifier project:"flytesnacks" domain:"development" name:"nobody"',
-        )
+        assert not call(request).ByteSize()
 
 
 def test_an_execution_that_has_ended_cannot_be_terminated(stubs):
@@ -344,9 +331,12 @@ def found(stubs, filters: str, **request) -> set[str]:
         ("value_in(phase,UNDEFINED;QUEUED;RUNNING)", {"three"}),
         ("value_not_in(phase, RUNNING;FAILED)", {"one", "two"}),
         ("contains(execution_name,o)", {"one", "two"}),
-        ("contains(name,e)+eq(phase,SUCCEEDED)", {"one"}),
+        ("contains(execution_name,e)+eq(phase,SUCCEEDED)", {"one"}),
         ("eq(task.name,slow)", {"three"}),
         ("eq(execution.user,carol)", {"one", "two", "three"}),
+        ("gt(created_at,yesterday)", {"one", "two", "three"}),
+        ("gt(execution_created_at,tomorrow)", set()),
+        ("eq(error_kind,USER)", set()),
         ("gt(created_at,2020-01-01T00:00:00Z)", {"one", "two", "three"}),
         ("lt(created_at,2020-01-01T00:00:00.123456789Z)", set()),
         ("lt(created_at,2020-01-01T00:00:00.5Z)", set()),
@@ -366,10 +356,9 @@ def test_filters_are_flyteadmins(family, filters, names):
         ("phase", "invalid value for filters"),
         ("eq(phase)", "invalid value for filters"),
         ("like(phase,R)", "unrecognized filter function: like"),
-        ("eq(secrets,1)", "'execution.secrets' is invalid filter"),
-        ("eq(execution_tag.colour,1)", "'execution.colour' is invalid filter"),
+        ("eq(secrets,1)", "'e.secrets' is invalid filter"),
+        ("eq(execution_tag.colour,1)", "'e.colour' is invalid filter"),
         ("eq(phase,A;B)", "invalid single value filter expression: eq"),
-        ("gt(created_at,yesterday)", "Timestamp yesterday must conform to RFC3339 Nano spec"),
         ("gt(duration,long)", "Failed to parse [long]"),
     ],
 )
@@ -384,21 +373,23 @@ def test_a_filter_that_makes_no_sense_is_invalid(family, filters, message):
 @given(
     filters=st.one_of(
         st.text(max_size=40).filter(lambda text: "\x00" not in text and text.isprintable()),
-        st.from_regex(r"(eq|gt|value_in|contains)\((phase|created_at|duration|name), ?[a-zA-Z0-9:.;+-]{1,12}\)"),
+        st.from_regex(r"(eq|gt|value_in|contains)\((phase|created_at|duration|user), ?[a-zA-Z0-9:.;+-]{1,12}\)"),
     ),
     token=st.one_of(st.just(""), st.text("0123456789-x", max_size=6)),
 )
-def test_whatever_filter_or_token_is_sent_there_is_a_list_or_an_invalid_argument(family, filters, token):
+def test_whatever_filter_or_token_is_sent_there_is_a_list_or_flyteadmins_refusal(family, filters, token):
     try:
         found(family, filters, token=token)
     except grpc.RpcError as error:
-        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT  # either outcome is right
+        database = "failed database operation with invalid input syntax for type"
+        unknown = error.code() is grpc.StatusCode.UNKNOWN and error.details().startswith(database)
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT or unknown  # or there is a list
 
 
 def test_pages_follow_each_other_in_the_order_asked_for(plane, stubs):
     made = [launched(stubs, "quick", name=f"page-{letter}").name for letter in "abc"]
     newest_first = common_pb2.Sort(key="created_at", direction=common_pb2.Sort.DESCENDING)
-    filters = "contains(name,page-)"
+    filters = "contains(execution_name,page-)"
 
     first = listed(stubs, filters, limit=2, sort_by=newest_first)
     second = listed(stubs, filters, limit=2, sort_by=newest_first, token=first.token)
@@ -412,8 +403,8 @@ def test_pages_follow_each_other_in_the_order_asked_for(plane, stubs):
     ("request_", "message"),
     [
         ({"limit": 0}, "invalid value for limit"),
-        ({"token": "next"}, "invalid pagination token next"),
-        ({"sort_by": common_pb2.Sort(key="colour")}, "invalid sort key 'execution.colour'"),
+        ({"token": "next"}, "invalid pagination token next for ListExecutions"),
+        ({"sort_by": common_pb2.Sort(key="colour")}, "invalid sort key 'colour'"),
     ],
 )
 def test_a_page_that_makes_no_sense_is_invalid(stubs, request_, message):

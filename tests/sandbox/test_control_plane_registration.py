@@ -83,7 +83,7 @@ def test_a_workflow_is_compiled_with_its_tasks_sub_workflows_and_connections(stu
         upstream_node_ids=["n0"],
         workflow_node=core.WorkflowNode(sub_workflow_ref=inner.id),
     )
-    outer = workflow("outer", node("n0", "t", a=("", "a")), calls_inner, sub_workflows=[inner])
+    outer = workflow("outer", node("n0", "t"), calls_inner, sub_workflows=[inner])
     register(stubs, task("t", "true"), outer)
 
     closure = stubs.admin.GetWorkflow(get(WORKFLOW, "outer")).closure.compiled_workflow
@@ -97,13 +97,13 @@ def test_a_workflow_is_compiled_with_its_tasks_sub_workflows_and_connections(stu
 @pytest.mark.parametrize(
     ("made", "code", "message"),
     [
-        (lambda: workflow("w", node("n0", "nowhere")), "NOT_FOUND", "missing entity of type TASK"),
+        (lambda: workflow("w", node("n0", "nowhere")), "INVALID_ARGUMENT", "missing entity of type TASK"),
         (lambda: workflow("w", node("n0", "t"), node("n0", "t")), "INVALID_ARGUMENT", "two of this name"),
         (lambda: workflow("w", node("../../n0", "t")), "INVALID_ARGUMENT", "'../../n0' is no name"),
         (
             lambda: workflow("w", node("n0", "t", a=("n7", "o"))),
             "INVALID_ARGUMENT",
-            "n7, which does not exist",
+            "Referenced node [n7] not found",
         ),
         (
             lambda: workflow("w", node("n0", "t", a=("n1", "o")), node("n1", "t", a=("n0", "o"))),
@@ -123,7 +123,7 @@ def test_a_workflow_is_compiled_with_its_tasks_sub_workflows_and_connections(stu
                 "w",
                 core.Node(id="n0", workflow_node=core.WorkflowNode(launchplan_ref=identifier(LAUNCH_PLAN, "x"))),
             ),
-            "NOT_FOUND",
+            "INVALID_ARGUMENT",
             "missing entity of type LAUNCH_PLAN",
         ),
     ],
@@ -163,8 +163,8 @@ def test_an_identity_must_be_complete_and_in_a_known_place(admin):
     assert refusal(admin.CreateTask, no_domain)[1] == "domain [elsewhere] is unrecognized by system"
     assert refusal(admin.CreateTask, nowhere) == (
         "INVALID_ARGUMENT",
-        "failed to validate that project [elsewhere] and domain [development] are registered, err: [missing "
-        'entity of type project with identifier id:"elsewhere"]',
+        "failed to validate that project [elsewhere] and domain [development] are registered, err: "
+        "[project [elsewhere] not found]",
     )
 
 
@@ -220,7 +220,7 @@ def test_one_version_of_a_launch_plan_is_active_at_a_time(stubs):
     assert [plan.id.version for plan in listed.launch_plans] == ["v2"]
 
 
-def test_a_schedule_can_be_registered_but_not_activated(stubs):
+def test_a_schedule_can_be_activated_and_launches_nothing(stubs):
     schedule = schedule_pb2.Schedule(cron_schedule=schedule_pb2.CronSchedule(schedule="* * * * *"))
     register(stubs, task("t", "true"), workflow("w", node("n0", "t")))
     register(
@@ -228,9 +228,9 @@ def test_a_schedule_can_be_registered_but_not_activated(stubs):
         launch_plan("p", of="w", entity_metadata=launch_plan_pb2.LaunchPlanMetadata(schedule=schedule)),
     )
 
-    with pytest.raises(grpc.RpcError, match="runs no schedules") as caught:
-        activate(stubs, "p", "v1")
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    activate(stubs, "p", "v1")
+
+    assert stubs.admin.GetLaunchPlan(get(LAUNCH_PLAN, "p")).closure.state == ACTIVE
 
 
 def test_the_latest_version_is_found_by_sorting(stubs):
@@ -270,7 +270,7 @@ def test_projects_can_be_added_changed_and_closed(admin):
     assert [domain.id for domain in found.domains] == ["development", "staging", "production"]
     assert listed == ["flytesnacks"]
     assert refusal(admin.CreateTask, into_closed) == ("INVALID_ARGUMENT", "project [p] is not active")
-    again = project_pb2.ProjectRegisterRequest(project=project_pb2.Project(id="p"))
+    again = project_pb2.ProjectRegisterRequest(project=project_pb2.Project(id="p", name="P"))
     assert refusal(admin.RegisterProject, again)[0] == "ALREADY_EXISTS"
 
 

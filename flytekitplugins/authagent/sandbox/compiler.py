@@ -6,28 +6,21 @@ A closure holds a workflow with everything it needs: its sub-workflows, its task
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 
-from flyteidl.core import compiler_pb2, identifier_pb2, literals_pb2, tasks_pb2, workflow_pb2
+from flyteidl.admin import launch_plan_pb2
+from flyteidl.core import compiler_pb2, identifier_pb2, interface_pb2, literals_pb2, tasks_pb2, types_pb2, workflow_pb2
 
-START = "start-node"
-"""The node that a binding to an input of the workflow names, if it names one."""
-
-_NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+from flytekitplugins.authagent.sandbox.workflow_check import START, CompileError, InterfaceOf, cases, check
 
 Key = tuple[str, str, str, str]
 FindTask = Callable[[identifier_pb2.Identifier], tasks_pb2.TaskTemplate]
-FindLaunchPlan = Callable[[identifier_pb2.Identifier], object]
+FindLaunchPlan = Callable[[identifier_pb2.Identifier], launch_plan_pb2.LaunchPlan]
 
 
 def key(identifier: identifier_pb2.Identifier) -> Key:
     """What tells one version of a task, workflow or launch plan from all others of its kind."""
     return (identifier.project, identifier.domain, identifier.name, identifier.version)
-
-
-class CompileError(Exception):
-    """A workflow that cannot be run, whoever would try. The message says which node, and why."""
 
 
 def compiled(
@@ -43,18 +36,30 @@ def compiled(
     """
     workflows = {key(sub.id): sub for sub in sub_workflows}
     tasks: dict[Key, tasks_pb2.TaskTemplate] = {}
+    plans: dict[Key, launch_plan_pb2.LaunchPlan] = {}
     for workflow in (template, *workflows.values()):
         for node in all_nodes(workflow):
             if node.HasField("task_node"):
                 reference = node.task_node.reference_id
                 tasks[key(reference)] = find_task(reference)
             elif node.workflow_node.HasField("launchplan_ref"):
-                find_launch_plan(node.workflow_node.launchplan_ref)
+                plan = node.workflow_node.launchplan_ref
+                plans[key(plan)] = find_launch_plan(plan)
             elif node.HasField("workflow_node") and key(node.workflow_node.sub_workflow_ref) not in workflows:
                 raise CompileError(f"node {node.id}: its sub-workflow was not sent along")
+
+    def interface_of(node: workflow_pb2.Node) -> interface_pb2.TypedInterface | None:
+        if node.HasField("task_node"):
+            return tasks[key(node.task_node.reference_id)].interface
+        if node.workflow_node.HasField("launchplan_ref"):
+            return _interface(plans[key(node.workflow_node.launchplan_ref)])
+        if node.HasField("workflow_node"):
+            return workflows[key(node.workflow_node.sub_workflow_ref)].interface
+        return None
+
     return compiler_pb2.CompiledWorkflowClosure(
-        primary=_compiled_workflow(template),
-        sub_workflows=[_compiled_workflow(sub) for sub in workflows.values()],
+        primary=_compiled_workflow(template, interface_of),
+        sub_workflows=[_compiled_workflow(sub, interface_of) for sub in workflows.values()],
         tasks=[compiler_pb2.CompiledTask(template=task) for task in tasks.values()],
     )
 
@@ -77,12 +82,20 @@ def within(node: workflow_pb2.Node) -> Iterator[workflow_pb2.Node]:
         yield from within(node.array_node.node)
 
 
-def cases(if_else: workflow_pb2.IfElseBlock) -> Iterator[workflow_pb2.Node]:
-    """The nodes that a branch chooses from."""
-    yield if_else.case.then_node
-    yield from (case.then_node for case in if_else.other)
-    if if_else.HasField("else_node"):
-        yield if_else.else_node
+def _interface(plan: launch_plan_pb2.LaunchPlan) -> interface_pb2.TypedInterface:
+    """What a node that runs `plan` can be given; an input with a default may be missing, so it counts as optional."""
+    inputs = {
+        name: parameter.var if parameter.required else interface_pb2.Variable(type=_optional(parameter.var.type))
+        for name, parameter in plan.closure.expected_inputs.parameters.items()
+    }
+    return interface_pb2.TypedInterface(
+        inputs=interface_pb2.VariableMap(variables=inputs), outputs=plan.closure.expected_outputs
+    )
+
+
+def _optional(wanted: types_pb2.LiteralType) -> types_pb2.LiteralType:
+    nothing = types_pb2.LiteralType(simple=types_pb2.NONE)
+    return types_pb2.LiteralType(union_type=types_pb2.UnionType(variants=[wanted, nothing]))
 
 
 def upstream(node: workflow_pb2.Node) -> set[str]:
@@ -102,36 +115,14 @@ def _promised(binding: literals_pb2.BindingData) -> Iterator[str]:
         yield from _promised(inner)
 
 
-def _compiled_workflow(template: workflow_pb2.WorkflowTemplate) -> compiler_pb2.CompiledWorkflow:
+def _compiled_workflow(
+    template: workflow_pb2.WorkflowTemplate, interface_of: InterfaceOf
+) -> compiler_pb2.CompiledWorkflow:
     waits = {node.id: upstream(node) for node in template.nodes}
-    _check_names(template)
-    _check_order(waits)
+    check(template, waits, interface_of)
     connections = compiler_pb2.ConnectionSet()
     for node, before in waits.items():
         connections.upstream[node].ids.extend(sorted(before) or [START])
         for earlier in sorted(before) or [START]:
             connections.downstream[earlier].ids.append(node)
     return compiler_pb2.CompiledWorkflow(template=template, connections=connections)
-
-
-def _check_names(template: workflow_pb2.WorkflowTemplate) -> None:
-    seen: set[str] = set()
-    for node in template.nodes:
-        if not _NODE_ID.fullmatch(node.id):
-            raise CompileError(f"{node.id!r} is no name for a node")
-        if node.id in seen:
-            raise CompileError(f"node {node.id}: there are two of this name")
-        seen.add(node.id)
-
-
-def _check_order(waits: dict[str, set[str]]) -> None:
-    """Every node waits for nodes that exist, and none for itself, however long the way round."""
-    for node, before in waits.items():
-        if unknown := before - waits.keys():
-            raise CompileError(f"node {node}: it waits for {', '.join(sorted(unknown))}, which does not exist")
-    left = dict(waits)
-    while ready := [node for node, before in left.items() if not before & left.keys()]:
-        for node in ready:
-            del left[node]
-    if left:
-        raise CompileError(f"nodes {', '.join(sorted(left))} wait for each other")

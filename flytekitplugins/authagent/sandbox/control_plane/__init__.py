@@ -102,7 +102,11 @@ class ControlPlane:
         executions = Executions(self._records, self._executor)
         self._urls.start()
         self._executor.start(self._nodes(registrations, launches))
-        self._serve(Admin(projects, registrations, launches, executions), DataProxy(self._urls, executions))
+        self._serve(
+            Admin(projects, registrations, launches, executions),
+            DataProxy(self._urls, executions),
+            Signals(executions, self._executor),
+        )
 
     def stop(self) -> None:
         """Serve no more, so that nothing is launched, and end what is still running, within seconds."""
@@ -133,7 +137,7 @@ class ControlPlane:
         where = f"projects/{record.id.project}/domains/{record.id.domain}/executions/{record.id.name}"
         return f"http://{self.endpoint}/console/{where}"
 
-    def _serve(self, admin: Admin, data: DataProxy) -> None:
+    def _serve(self, admin: Admin, data: DataProxy, signals: Signals) -> None:
         self._server = server = grpc.server(
             ThreadPoolExecutor(WORKERS, thread_name_prefix="sandbox-grpc"),
             interceptors=[Interceptor(self._authentication)],
@@ -142,7 +146,7 @@ class ControlPlane:
         )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
         dataproxy_pb2_grpc.add_DataProxyServiceServicer_to_server(data, server)
-        signal_pb2_grpc.add_SignalServiceServicer_to_server(Signals(), server)
+        signal_pb2_grpc.add_SignalServiceServicer_to_server(signals, server)
         if self._posture.use_auth:
             metadata = AuthMetadata(self._issuer, self._posture)
             auth_pb2_grpc.add_AuthMetadataServiceServicer_to_server(metadata, server)

@@ -15,13 +15,16 @@ from flyteidl.admin import (
     version_pb2,
     workflow_pb2,
 )
+from flyteidl.core import identifier_pb2
 
 from flytekitplugins.authagent.sandbox.control_plane import flyte_url
 from flytekitplugins.authagent.sandbox.control_plane.executions import Executions
 from flytekitplugins.authagent.sandbox.control_plane.launches import Launches
+from flytekitplugins.authagent.sandbox.control_plane.metrics import span_of
 from flytekitplugins.authagent.sandbox.control_plane.offered import Offered
 from flytekitplugins.authagent.sandbox.control_plane.projects import Projects
 from flytekitplugins.authagent.sandbox.control_plane.registrations import ACTIVE, Registrations
+from flytekitplugins.authagent.sandbox.control_plane.validation.fields import check_identifier
 from flytekitplugins.authagent.sandbox.refusal import not_found
 
 
@@ -57,6 +60,7 @@ class Admin(Offered):
         return workflow_pb2.WorkflowCreateResponse()
 
     def GetWorkflow(self, request: Any, _context: Any) -> workflow_pb2.Workflow:
+        check_identifier(request, identifier_pb2.WORKFLOW)
         return self._registrations.workflows.get(request.id)
 
     def ListWorkflows(self, request: Any, _context: Any) -> workflow_pb2.WorkflowList:
@@ -77,7 +81,7 @@ class Admin(Offered):
         return self._registrations.active_launch_plan(request.id)
 
     def UpdateLaunchPlan(self, request: Any, _context: Any) -> launch_plan_pb2.LaunchPlanUpdateResponse:
-        self._registrations.set_launch_plan_state(request.id, request.state)
+        self._registrations.set_launch_plan_state(request)
         return launch_plan_pb2.LaunchPlanUpdateResponse()
 
     def ListLaunchPlans(self, request: Any, _context: Any) -> launch_plan_pb2.LaunchPlanList:
@@ -117,6 +121,22 @@ class Admin(Offered):
         self._executions.terminate(request)
         return execution_pb2.ExecutionTerminateResponse()
 
+    def RelaunchExecution(self, request: Any, _context: Any) -> execution_pb2.ExecutionCreateResponse:
+        record = self._launches.again(request, execution_pb2.ExecutionMetadata.RELAUNCH)
+        return execution_pb2.ExecutionCreateResponse(id=record.id)
+
+    def RecoverExecution(self, request: Any, _context: Any) -> execution_pb2.ExecutionCreateResponse:
+        record = self._launches.again(request, execution_pb2.ExecutionMetadata.RECOVERED)
+        return execution_pb2.ExecutionCreateResponse(id=record.id)
+
+    def UpdateExecution(self, request: Any, _context: Any) -> execution_pb2.ExecutionUpdateResponse:
+        self._executions.update(request)
+        return execution_pb2.ExecutionUpdateResponse()
+
+    def GetExecutionMetrics(self, request: Any, _context: Any) -> execution_pb2.WorkflowExecutionGetMetricsResponse:
+        span = span_of(self._executions.get(request.id), request.depth)
+        return execution_pb2.WorkflowExecutionGetMetricsResponse(span=span)
+
     # nodes and tasks of executions
 
     def GetNodeExecution(self, request: Any, _context: Any) -> node_execution_pb2.NodeExecution:
@@ -143,7 +163,7 @@ class Admin(Offered):
     def GetDynamicNodeWorkflow(self, request: Any, _context: Any) -> node_execution_pb2.DynamicNodeWorkflowResponse:
         node = self._executions.node(request.id)
         if node.dynamic is None:
-            raise not_found("dynamic workflow", node_id=node.id)
+            raise not_found("dynamic workflow", node.message.id)
         return node_execution_pb2.DynamicNodeWorkflowResponse(compiled_workflow=node.dynamic)
 
     def GetTaskExecution(self, request: Any, _context: Any) -> task_execution_pb2.TaskExecution:
@@ -165,7 +185,7 @@ class Admin(Offered):
     # projects
 
     def RegisterProject(self, request: Any, _context: Any) -> project_pb2.ProjectRegisterResponse:
-        self._projects.register(request.project)
+        self._projects.register(request)
         return project_pb2.ProjectRegisterResponse()
 
     def UpdateProject(self, request: Any, _context: Any) -> project_pb2.ProjectUpdateResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,7 +13,8 @@ from flyteidl.core import identifier_pb2
 
 from flytekitplugins.authagent.sandbox.compiler import Key, key
 from flytekitplugins.authagent.sandbox.control_plane.listing import Listing, moment, named
-from flytekitplugins.authagent.sandbox.refusal import exists, invalid, missing, not_found
+from flytekitplugins.authagent.sandbox.control_plane.validation.fields import check_required
+from flytekitplugins.authagent.sandbox.refusal import exists, invalid, not_found
 
 
 class Entity(Protocol):
@@ -35,11 +37,13 @@ class Catalog(Generic[E]):
     An entity is replaced, never changed, so that whoever was given it may keep it.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, alias: str) -> None:
         self.kind = kind  # as flyteadmin writes it in messages: "task", "workflow", "launch plan"
         self._lock = threading.Lock()
         self._entities: dict[Key, tuple[E, bytes]] = {}
-        self._listing: Listing[E] = Listing(kind.replace(" ", "_"), _row, _EXAMPLE)
+        method = f"List{kind.title().replace(' ', '')}"
+        self._listing: Listing[E] = Listing(f"{method}s", kind.replace(" ", "_"), alias, _row, _EXAMPLE)
+        self._names: Listing[E] = replace(self._listing, method=f"{method}Ids", grouped_by=_NAME)
 
     def add(self, entity: E, structure: Any) -> None:
         """
@@ -76,18 +80,23 @@ class Catalog(Generic[E]):
         found = self.find(identifier)
         if found is None:
             resource = self.kind.upper().replace(" ", "_")
-            fields = ("project", "domain", "name", "version")
-            raise not_found(resource, **{field: getattr(identifier, field) for field in fields})
+            sought = identifier_pb2.Identifier()
+            sought.CopyFrom(identifier)
+            sought.ClearField("resource_type")
+            raise not_found(resource, sought)
         return found
 
     def page(self, request: Any) -> tuple[list[E], str]:
         """The entities that a `ResourceListRequest` asks for, and the token of the next page."""
-        return self._listing.page(self._of(named(request.id)), request)
+        return self._listing.page(self._of(named(request)), request)
 
     def ids(self, request: Any) -> common_pb2.NamedEntityIdentifierList:
         """The names, each once, that a `NamedEntityIdentifierListRequest` asks for."""
-        found = {(e.id.project, e.id.domain, e.id.name): e for e in self._of(named_in(request))}
-        page, token = self._listing.page(found.values(), request)
+        if self.kind != "launch plan":  # of these flyteadmin lists all, where no project is named
+            check_required(request, [("project", "project"), ("domain", "domain")])
+        wanted = {field: getattr(request, field) for field in ("project", "domain") if getattr(request, field)}
+        found = {(e.id.project, e.id.domain, e.id.name): e for e in self._of(wanted)}
+        page, token = self._names.page(found.values(), request)
         names = [
             common_pb2.NamedEntityIdentifier(project=e.id.project, domain=e.id.domain, name=e.id.name) for e in page
         ]
@@ -102,17 +111,7 @@ class Catalog(Generic[E]):
         return [e for e in self if all(getattr(e.id, field) == value for field, value in wanted.items())]
 
 
-def named_in(request: Any) -> Mapping[str, str]:
-    """The project and domain of a request that has them itself."""
-    return named(common_pb2.NamedEntityIdentifier(project=request.project, domain=request.domain))
-
-
-def check_identifier(identifier: identifier_pb2.Identifier) -> None:
-    """Raise the `Refusal` for an identity that lacks something."""
-    for field in ("project", "domain", "name", "version"):
-        if not getattr(identifier, field):
-            raise missing(field)
-
+_NAME = ("project", "domain", "name")
 
 _EXAMPLE: Mapping[str, Any] = {
     **dict.fromkeys(("project", "domain", "name", "version"), ""),

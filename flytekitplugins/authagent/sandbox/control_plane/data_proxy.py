@@ -19,7 +19,7 @@ from flytekitplugins.authagent.sandbox.control_plane.executions import Execution
 from flytekitplugins.authagent.sandbox.control_plane.offered import Offered
 from flytekitplugins.authagent.sandbox.control_plane.signed_urls import SignedUrls
 from flytekitplugins.authagent.sandbox.executor.records import NodeRecord
-from flytekitplugins.authagent.sandbox.refusal import Refusal, exists, invalid
+from flytekitplugins.authagent.sandbox.refusal import Refusal, exists, invalid, written
 
 LONGEST = 3600.0
 """Seconds that a signed URL is good for, if nothing shorter is asked for."""
@@ -39,7 +39,8 @@ class DataProxy(Offered):
             raise invalid("content_md5 or filename_root is a required parameter")
         seconds = _seconds(request, "expiresIn")
         root = request.filename_root or base64.b32encode(request.content_md5).decode()
-        path = self._upload(request.project, request.domain, root, request.filename or secrets.token_hex(10))
+        parts = (request.org, request.project, request.domain, root, request.filename or secrets.token_hex(10))
+        path = self._upload(*filter(None, parts))
         if request.filename and request.filename_root and path.exists():
             _check_same(path, request.content_md5)
         return dataproxy_pb2.CreateUploadLocationResponse(
@@ -49,7 +50,10 @@ class DataProxy(Offered):
         )
 
     def CreateDownloadLocation(self, request: Any, _context: Any) -> dataproxy_pb2.CreateDownloadLocationResponse:
-        seconds = _seconds(request, "error while validating request: expiresIn")
+        seconds = _seconds(request, "error while validating request: expiresIn is invalid. Error: input duration")
+        if "://" not in request.native_url and not request.native_url.startswith("/"):
+            reason = "it names no bucket" if request.native_url else "it is empty"
+            raise Refusal(grpc.StatusCode.INTERNAL, f"failed to create a signed url. Error: {reason}")
         path = Path(request.native_url.removeprefix("file://"))
         if not self._urls.contains(path):
             raise invalid("error while validating request: native_url is no place in the sandbox's store")
@@ -58,23 +62,27 @@ class DataProxy(Offered):
 
     def CreateDownloadLink(self, request: Any, _context: Any) -> dataproxy_pb2.CreateDownloadLinkResponse:
         if request.artifact_type != dataproxy_pb2.ARTIFACT_TYPE_DECK:
-            raise invalid(f"error while validating request. Error: invalid artifact type [{request.artifact_type}]")
+            kind = dataproxy_pb2.ArtifactType.Name(request.artifact_type)
+            raise invalid(f"error while validating request. Error: invalid artifact type [{kind}]")
         seconds = _seconds(request, "error while validating request. Error: expiresIn")
-        signed = self._deck(self._executions.node(request.node_execution_id), seconds)
+        try:
+            node = self._executions.node(request.node_execution_id)
+        except Refusal as refusal:
+            sought = written(request.node_execution_id)
+            raise invalid(f"failed to find node execution [{sought}]. Error: {refusal}") from None
+        signed = self._deck(node, seconds)
         return dataproxy_pb2.CreateDownloadLinkResponse(
             signed_url=signed.signed_url, expires_at=signed.expires_at, pre_signed_urls=signed
         )
 
     def GetData(self, request: Any, _context: Any) -> dataproxy_pb2.GetDataResponse:
         url = flyte_url.parsed(request.flyte_url)
+        if url.attempt is not None and len(self._executions.attempts(url.node)) <= url.attempt:
+            raise invalid(f"no task executions were listed [node_execution_id:{{{written(url.node)}}}]")
         node = self._executions.node(url.node)
         if url.what == "d":
             return dataproxy_pb2.GetDataResponse(pre_signed_urls=self._deck(node, LONGEST))
-        holder: Any = node
-        if url.attempt is not None:
-            if url.attempt >= len(node.attempts):
-                raise invalid(f"no task executions were listed [{node.id}]")
-            holder = node.attempts[url.attempt]
+        holder: Any = node if url.attempt is None else node.attempts[url.attempt]
         found = holder.inputs if url.what == "i" else holder.outputs
         if url.name is None:
             return dataproxy_pb2.GetDataResponse(literal_map=found)
@@ -83,11 +91,12 @@ class DataProxy(Offered):
         return dataproxy_pb2.GetDataResponse(literal=found.literals[url.name])
 
     def _upload(self, *parts: str) -> Path:
-        """The place of an upload; each part names one thing, and none may lead elsewhere."""
-        for part in parts:
-            if part in (".", "..") or "/" in part or "\0" in part or len(part) > 200:
-                raise invalid(f"{part[:80]!r} is no name for a file")
-        return self._urls.root.joinpath("uploads", *parts)
+        """The place of an upload; a part may name a file in a directory, and none may lead elsewhere."""
+        steps = [step for part in parts for step in part.split("/")]
+        for step in steps:
+            if step in ("", ".", "..") or "\0" in step or len(step) > 200:
+                raise invalid(f"{step[:80]!r} is no name for a file")
+        return self._urls.root.joinpath("uploads", *steps)
 
     def _deck(self, node: NodeRecord, seconds: float) -> dataproxy_pb2.PreSignedURLs:
         deck = node.message.closure.deck_uri
@@ -113,8 +122,16 @@ def _seconds(request: Any, name: str) -> float:
     asked: Duration = request.expires_in
     seconds: float = asked.ToNanoseconds() / 1e9
     if not 0 <= seconds <= LONGEST:
-        raise invalid(f"{name} [{seconds:g}s] cannot exceed max allowed expiration [{LONGEST:g}s]")
+        raise invalid(f"{name} [{_go(seconds)}] cannot exceed max allowed expiration [{_go(LONGEST)}]")
     return seconds
+
+
+def _go(seconds: float) -> str:
+    """A duration as Go writes it: `1h0m0s`."""
+    sign, length = "-" if seconds < 0 else "", abs(seconds)
+    hours, minutes = length // 3600, length // 60
+    parts = [f"{hours:.0f}h" if hours else "", f"{minutes % 60:.0f}m" if minutes else "", f"{length % 60:g}s"]
+    return sign + "".join(parts)
 
 
 def _after(seconds: float) -> Timestamp:

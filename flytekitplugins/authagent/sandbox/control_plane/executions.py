@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 import grpc
 from flyteidl.admin import common_pb2, execution_pb2
 from flyteidl.core import identifier_pb2
+from flyteidl.core.execution_pb2 import ExecutionError
 
+from flytekitplugins.authagent.sandbox.compiler import key
 from flytekitplugins.authagent.sandbox.control_plane.caller import current_caller
 from flytekitplugins.authagent.sandbox.control_plane.listing import Listing, moment, named
+from flytekitplugins.authagent.sandbox.control_plane.validation.fields import check_required
 from flytekitplugins.authagent.sandbox.executor.executor import Executor
 from flytekitplugins.authagent.sandbox.executor.records import (
     ExecutionRecord,
     NodeRecord,
     Records,
+    SignalRecord,
     TaskRecord,
 )
 from flytekitplugins.authagent.sandbox.refusal import Refusal, missing, not_found
 
 _THE_EPOCH = datetime.fromtimestamp(0, timezone.utc)
 _CLOSURE = {
-    "phase": "",
+    **dict.fromkeys(("phase", "error_kind", "error_code"), ""),
     "duration": 0.0,
     **dict.fromkeys(("created_at", "updated_at", "started_at"), _THE_EPOCH),
 }
-_NAMES = dict.fromkeys(("project", "domain", "name", "execution_project", "execution_domain", "execution_name"), "")
+_NAMES = dict.fromkeys(("execution_project", "execution_domain", "execution_name"), "")
 _EXECUTION = {
     **_NAMES,
     **_CLOSURE,
-    **dict.fromkeys(("user", "mode", "state"), ""),
+    **dict.fromkeys(("execution_created_at", "execution_updated_at"), _THE_EPOCH),
+    **dict.fromkeys(("user", "cluster", "abort_cause"), ""),
+    **dict.fromkeys(("mode", "state", "parent_node_execution_id", "source_execution_id"), 0),
     **dict.fromkeys(("launch_plan.name", "launch_plan.version", "workflow.name", "workflow.version", "task.name"), ""),
 }
-_NODE = {"node_id": "", "name": "", **_CLOSURE}
-_TASK = {"retry_attempt": 0, "name": "", **_CLOSURE}
+_NODE = {"node_id": "", "parent_id": 0, **_NAMES, **_CLOSURE}
+_TASK = {"retry_attempt": 0, "name": "", "version": "", "node_id": "", **_NAMES, **_CLOSURE}
+"""Fields that can be filtered on: flyteadmin's columns, as far as the sandbox knows what is in them."""
 
 
 class Executions:
@@ -44,39 +52,53 @@ class Executions:
     def __init__(self, records: Records, executor: Executor) -> None:
         self._records = records
         self._executor = executor
-        self._executions = Listing("execution", _execution_row, _EXECUTION, _tags)
-        self._nodes = Listing("node_execution", _node_row, _NODE)
-        self._tasks = Listing("task_execution", _task_row, _TASK)
+        self._executions = Listing("ListExecutions", "execution", "e", _execution_row, _EXECUTION, _tags)
+        self._nodes = Listing("ListNodeExecutions", "node_execution", "ne", _node_row, _NODE)
+        self._children = replace(self._nodes, method="ListNodeExecutionsForTask")
+        self._tasks = Listing("ListTaskExecutions", "task_execution", "te", _task_row, _TASK)
 
-    def get(self, identifier: identifier_pb2.WorkflowExecutionIdentifier) -> ExecutionRecord:
-        """The execution of that name; raises `Refusal`."""
-        for field in ("project", "domain", "name"):
-            if not getattr(identifier, field):
-                raise missing(field)
+    def get(self, identifier: identifier_pb2.WorkflowExecutionIdentifier, called: str = "id") -> ExecutionRecord:
+        """The execution of that identity, which is the field `called` of a request; raises `Refusal`."""
+        if not identifier.ByteSize():
+            raise missing(called)
+        check_required(identifier, [(field, field) for field in ("project", "domain", "name")])
         record = self._records.find(identifier)
         if record is None:
-            raise not_found("execution", project=identifier.project, domain=identifier.domain, name=identifier.name)
+            raise not_found("execution", identifier)
         return record
 
     def node(self, identifier: identifier_pb2.NodeExecutionIdentifier) -> NodeRecord:
         """The node execution of that id; raises `Refusal`."""
-        execution = self.get(identifier.execution_id)
-        if identifier.node_id not in execution.nodes:
-            raise not_found("node execution", node_id=identifier.node_id, execution=execution.id.name)
+        execution = self._records.find(identifier.execution_id)
+        if execution is None or identifier.node_id not in execution.nodes:
+            sought = identifier_pb2.NodeExecutionIdentifier(execution_id=identifier.execution_id)
+            sought.MergeFrom(identifier)
+            raise not_found("node execution", sought)
         return execution.nodes[identifier.node_id]
 
     def task(self, identifier: identifier_pb2.TaskExecutionIdentifier) -> TaskRecord:
         """The attempt of that id; raises `Refusal`."""
-        attempts = self.node(identifier.node_execution_id).attempts
-        if identifier.retry_attempt >= len(attempts):
-            node, number = identifier.node_execution_id.node_id, str(identifier.retry_attempt)
-            raise not_found("task execution", node_id=node, retry_attempt=number)
-        found: TaskRecord = attempts[identifier.retry_attempt]
-        return found
+        if not identifier.ByteSize():
+            raise missing("id")
+        for attempt in self.attempts(identifier.node_execution_id):
+            found = attempt.message.id
+            if found.retry_attempt == identifier.retry_attempt and key(found.task_id) == key(identifier.task_id):
+                return attempt
+        raise not_found("task execution", identifier)
+
+    def signals(self, identifier: identifier_pb2.WorkflowExecutionIdentifier) -> Mapping[str, SignalRecord]:
+        """The signals of an execution by name; none of one that does not exist."""
+        execution = self._records.find(identifier)
+        return dict(execution.signals) if execution else {}
+
+    def update(self, request: execution_pb2.ExecutionUpdateRequest) -> None:
+        """Archive an execution, or make it active again; raises `Refusal`."""
+        record, principal = self.get(request.id), current_caller().subject
+        self._executor.call(lambda: record.set_state(request.state, principal))
 
     def page(self, request: common_pb2.ResourceListRequest) -> tuple[list[ExecutionRecord], str]:
         """The executions that `request` asks for, and the token of the next page."""
-        wanted = named(request.id)
+        wanted = named(request)
         found = [
             record
             for record in self._records.all()
@@ -86,20 +108,28 @@ class Executions:
 
     def nodes(self, request: Any) -> tuple[list[NodeRecord], str]:
         """What a `NodeExecutionListRequest` asks for: the nodes at the top, or those in one parent."""
-        execution = self.get(request.workflow_execution_id)
-        nodes = [node for node in list(execution.nodes.values()) if node.parent == request.unique_parent_id]
-        return self._nodes.page(nodes, request)
+        identifier, parent = request.workflow_execution_id, request.unique_parent_id
+        if not identifier.ByteSize():
+            raise missing("execution_id")
+        if parent:
+            self.node(identifier_pb2.NodeExecutionIdentifier(node_id=parent, execution_id=identifier))
+        return self._nodes.page(self._inside(identifier, parent), request)
 
     def nodes_of_task(self, request: Any) -> tuple[list[NodeRecord], str]:
         """The nodes that the dynamic task of a `NodeExecutionForTaskListRequest` asked for."""
+        self.task(request.task_execution_id)
         parent = request.task_execution_id.node_execution_id
-        execution = self.get(parent.execution_id)
-        nodes = [node for node in list(execution.nodes.values()) if node.parent == parent.node_id]
-        return self._nodes.page(nodes, request)
+        return self._children.page(self._inside(parent.execution_id, parent.node_id), request)
+
+    def attempts(self, identifier: identifier_pb2.NodeExecutionIdentifier) -> list[TaskRecord]:
+        """The attempts of a node; none of one that does not exist."""
+        execution = self._records.find(identifier.execution_id)
+        node = execution.nodes.get(identifier.node_id) if execution else None
+        return list(node.attempts) if node else []
 
     def tasks(self, request: Any) -> tuple[list[TaskRecord], str]:
-        """The attempts that a `TaskExecutionListRequest` asks for."""
-        return self._tasks.page(list(self.node(request.node_execution_id).attempts), request)
+        """The attempts that a `TaskExecutionListRequest` asks for; none of a node that does not exist."""
+        return self._tasks.page(self.attempts(request.node_execution_id), request)
 
     def terminate(self, request: execution_pb2.ExecutionTerminateRequest) -> None:
         """End an execution; raises `Refusal`, FAILED_PRECONDITION if it has ended already."""
@@ -108,10 +138,17 @@ class Executions:
             message = "Cannot abort an already terminated workflow execution"
             raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, message)
 
+    def _inside(self, identifier: identifier_pb2.WorkflowExecutionIdentifier, parent: str) -> list[NodeRecord]:
+        execution = self._records.find(identifier)
+        nodes = [] if execution is None else list(execution.nodes.values())
+        return [node for node in nodes if node.parent == parent]
+
 
 def _closure_row(closure: Any, phase: str) -> Mapping[str, Any]:
     return {
         "phase": phase,
+        "error_kind": ExecutionError.ErrorKind.Name(closure.error.kind) if closure.HasField("error") else "",
+        "error_code": closure.error.code,
         "duration": closure.duration.ToNanoseconds() / 1e9,
         "created_at": moment(closure.created_at),
         "updated_at": moment(closure.updated_at),
@@ -121,21 +158,31 @@ def _closure_row(closure: Any, phase: str) -> Mapping[str, Any]:
 
 def _execution_row(record: ExecutionRecord) -> Mapping[str, Any]:
     message, spec = record.message, record.message.spec
-    names = {field: getattr(message.id, field) for field in ("project", "domain", "name")}
     plan, workflow = spec.launch_plan, message.closure.workflow_id
+    closure = _closure_row(message.closure, record.phase)
     return {
-        **names,
-        **{f"execution_{field}": value for field, value in names.items()},
-        **_closure_row(message.closure, record.phase),
+        **_names(message.id),
+        **closure,
+        "execution_created_at": closure["created_at"],
+        "execution_updated_at": closure["updated_at"],
         "user": spec.metadata.principal,
-        "mode": str(spec.metadata.mode),
-        "state": str(message.closure.state_change_details.state),
+        "cluster": "",
+        "abort_cause": message.closure.abort_metadata.cause,
+        "mode": int(spec.metadata.mode),
+        "state": int(message.closure.state_change_details.state),
+        # flyteadmin has a number here for an execution that has a parent or a source, and nothing else.
+        "parent_node_execution_id": int(spec.metadata.HasField("parent_node_execution")),
+        "source_execution_id": int(spec.metadata.HasField("reference_execution")),
         "launch_plan.name": plan.name,
         "launch_plan.version": plan.version,
         "workflow.name": workflow.name,
         "workflow.version": workflow.version,
         "task.name": plan.name if plan.resource_type == identifier_pb2.TASK else "",
     }
+
+
+def _names(identifier: identifier_pb2.WorkflowExecutionIdentifier) -> Mapping[str, str]:
+    return {f"execution_{field}": getattr(identifier, field) for field in ("project", "domain", "name")}
 
 
 def _tags(record: ExecutionRecord) -> Sequence[Mapping[str, str]]:
@@ -153,7 +200,12 @@ def _tags(record: ExecutionRecord) -> Sequence[Mapping[str, str]]:
 
 
 def _node_row(node: NodeRecord) -> Mapping[str, Any]:
-    return {"node_id": node.id, "name": node.id, **_closure_row(node.message.closure, node.phase)}
+    return {
+        "node_id": node.id,
+        "parent_id": int(bool(node.parent)),
+        **_names(node.message.id.execution_id),
+        **_closure_row(node.message.closure, node.phase),
+    }
 
 
 def _task_row(task: TaskRecord) -> Mapping[str, Any]:
@@ -161,5 +213,8 @@ def _task_row(task: TaskRecord) -> Mapping[str, Any]:
     return {
         "retry_attempt": identifier.retry_attempt,
         "name": identifier.task_id.name,
+        "version": identifier.task_id.version,
+        "node_id": identifier.node_execution_id.node_id,
+        **_names(identifier.node_execution_id.execution_id),
         **_closure_row(task.message.closure, task.phase),
     }

@@ -30,9 +30,14 @@ class FlyteUrl:
 
 def parsed(url: str) -> FlyteUrl:
     """What `url` points at; raises `Refusal`."""
+    refused = "failed to validate resolve artifact request. Error:"
+    if not url:
+        raise invalid(f"{refused} source is required. Provided empty string")
+    if not url.startswith("flyte://"):
+        raise invalid(f"{refused} request does not start with the correct prefix")
     match = _URL.fullmatch(unquote(url))
     if match is None:
-        raise invalid(f"failed to parse artifact url [{url}]: it does not start with flyte://v1/ or is not complete")
+        raise invalid(f"failed to parse artifact url Error: failed to parse [{url}]")
     execution = identifier_pb2.WorkflowExecutionIdentifier(
         project=match["project"], domain=match["domain"], name=match["execution"]
     )

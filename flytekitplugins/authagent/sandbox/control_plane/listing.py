@@ -11,18 +11,24 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Generic, TypeVar
 
 from flyteidl.admin import common_pb2
 
-from flytekitplugins.authagent.sandbox.refusal import invalid, missing
+from flytekitplugins.authagent.sandbox.control_plane.validation.fields import check_required
+from flytekitplugins.authagent.sandbox.refusal import database_error, invalid
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
 
 TAGS = ("execution_tag.", "admin_tag.", "execution_admin_tag.")
 """The prefixes of fields of an execution's tags: all filters on them must hold for one and the same tag."""
+
+_NO_LIMIT = {"ListLaunchPlanIds": "missing and/or invalid parameters: limit"}
+"""What is said of a limit of 0 where it is not the usual."""
+
+_DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 
 _EXPRESSION = re.compile(r"(.+?)\((.+?),\s?(.+)\)")
 _SINGLE: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -46,14 +52,18 @@ class Listing(Generic[T]):
     """
     One kind of thing that can be listed.
 
-    `entity` is its name in filters and errors, `row` says what can be filtered on, `example` is a row of it,
-    which names its fields and their types even when there is nothing to list.
+    `method` is the call that lists it, `entity` its name in filters, `alias` that of its table in errors. `row` says
+    what can be filtered on, `example` is a row of it, which names its fields and their types even when there is nothing
+    to list. A list of names is `grouped_by` the fields of a name, and can be sorted by no other.
     """
 
+    method: str
     entity: str
+    alias: str
     row: Callable[[T], Row]
     example: Row
     tags: Callable[[T], Sequence[Mapping[str, str]]] = lambda _item: ()
+    grouped_by: Sequence[str] = ()
 
     def page(self, items: Iterable[T], request: Any) -> tuple[list[T], str]:
         """
@@ -62,7 +72,7 @@ class Listing(Generic[T]):
         `request` has `limit`, `token`, `filters` and `sort_by`. Raises `Refusal` for any that make no sense.
         """
         if not request.limit:
-            raise invalid("invalid value for limit")
+            raise invalid(_NO_LIMIT.get(self.method, "invalid value for limit"))
         conditions, tag_conditions = self._parse(getattr(request, "filters", ""))
         found = [
             item
@@ -70,19 +80,27 @@ class Listing(Generic[T]):
             if all(condition.holds(row) for row in [self.row(item)] for condition in conditions)
             and (not tag_conditions or any(all(c.holds(tag) for c in tag_conditions) for tag in self.tags(item)))
         ]
-        start = _start(request.token)
+        start = self._start(request.token)
         chosen = self._sorted(found, request.sort_by)[start : start + request.limit]
         return chosen, str(start + len(chosen)) if len(chosen) == request.limit else ""
 
     def _sorted(self, items: list[T], sort: common_pb2.Sort) -> list[T]:
         if not sort.key:
             return items
-        if sort.key not in self.example:
-            raise invalid(f"invalid sort key '{self.entity}.{sort.key}'")
+        if sort.key not in self.example or "." in sort.key:  # what has a dot is of another table, as task.name is
+            raise invalid(f"invalid sort key '{sort.key}'")
+        if self.grouped_by and sort.key not in self.grouped_by:
+            column = f'column "{self.entity}s.{sort.key}"'
+            raise database_error(f"{column} must appear in the GROUP BY clause or be used in an aggregate function")
         backwards = sort.direction == common_pb2.Sort.DESCENDING
         # Things made in one tick of the clock keep their order, in either direction.
         stable = reversed(items) if backwards else items
         return sorted(stable, key=lambda item: self.row(item)[sort.key], reverse=backwards)
+
+    def _start(self, token: str) -> int:
+        if token and not token.isdecimal():
+            raise invalid(f"invalid pagination token {token} for {self.method}")
+        return int(token or 0)
 
     def _parse(self, filters: str) -> tuple[list[_Condition], list[_Condition]]:
         plain: list[_Condition] = []
@@ -102,14 +120,15 @@ class Listing(Generic[T]):
 
     def _condition(self, function: str, field: str, value: str, example: Row) -> _Condition:
         if field not in example:
-            raise invalid(f"'{self.entity}.{field}' is invalid filter")
-        values = [_typed(text, example[field]) for text in value.split(";")]
+            raise invalid(f"'{self.alias}.{field}' is invalid filter")
+        if function not in _REPEATED.keys() | _SINGLE.keys():
+            raise invalid(f"unrecognized filter function: {function}")
+        texts = value.split(";")
+        if function in _SINGLE and len(texts) > 1:
+            raise invalid(f"invalid single value filter expression: {function}")
+        values = [_typed(text, example[field]) for text in texts]
         if function in _REPEATED:
             return _Condition(field, _REPEATED[function], values)
-        if function not in _SINGLE:
-            raise invalid(f"unrecognized filter function: {function}")
-        if len(values) > 1:
-            raise invalid(f"invalid single value filter expression: {function}")
         return _Condition(field, _SINGLE[function], values[0])
 
 
@@ -129,34 +148,37 @@ def moment(timestamp: Any) -> datetime:
     return found
 
 
-def named(identifier: Any) -> Mapping[str, str]:
+def named(request: Any) -> Mapping[str, str]:
     """
     The project, domain and, if any, name that a List request asks for.
 
     Raises `Refusal` where the project or the domain is missing.
     """
-    for field in ("project", "domain"):
-        if not getattr(identifier, field):
-            raise missing(field)
-    wanted = {field: getattr(identifier, field) for field in ("project", "domain", "name")}
+    check_required(request, [("id", "id"), ("id.project", "project"), ("id.domain", "domain")])
+    wanted = {field: getattr(request.id, field) for field in ("project", "domain", "name")}
     return {field: value for field, value in wanted.items() if value}
-
-
-def _start(token: str) -> int:
-    if token and not token.isdecimal():
-        raise invalid(f"invalid pagination token {token}")
-    return int(token or 0)
 
 
 def _typed(text: str, example: Any) -> Any:
     """`text` as a value of the type that the field has."""
     try:
         if isinstance(example, datetime):
-            whole = re.sub(r"\.(\d+)", lambda match: f".{match[1]:0<6}"[:7], text)  # no more than microseconds
-            found = datetime.fromisoformat(whole.replace("Z", "+00:00"))
-            return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+            return _moment(text)
         return type(example)(text)
     except ValueError:
-        if isinstance(example, datetime):
-            raise invalid(f"Timestamp {text} must conform to RFC3339 Nano spec") from None
-        raise invalid(f"Failed to parse [{text}]") from None
+        if isinstance(example, float):
+            raise invalid(f"Failed to parse [{text}]") from None
+        kind = "timestamp with time zone" if isinstance(example, datetime) else "integer"
+        raise database_error(f'invalid input syntax for type {kind}: "{text}"') from None
+
+
+def _moment(text: str) -> datetime:
+    """The moment that PostgreSQL takes `text` for; raises `ValueError`."""
+    now = datetime.now(timezone.utc)
+    if text in _DAYS:
+        return now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=_DAYS[text])
+    if text == "now":
+        return now
+    whole = re.sub(r"\.(\d+)", lambda match: f".{match[1]:0<6}"[:7], text)  # no more than microseconds
+    found = datetime.fromisoformat(whole.replace("Z", "+00:00"))
+    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)

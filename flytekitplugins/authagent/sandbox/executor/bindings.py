@@ -10,8 +10,8 @@ from flyteidl.core import literals_pb2
 from google.protobuf import struct_pb2
 from google.protobuf.json_format import MessageToDict
 
-from flytekitplugins.authagent.sandbox.compiler import START
 from flytekitplugins.authagent.sandbox.executor.failure import user_error
+from flytekitplugins.authagent.sandbox.workflow_check import START
 
 Results = Mapping[str, literals_pb2.LiteralMap]
 """What each finished node put out, by its id; what the workflow was given, under the empty one."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from flyteidl.core import compiler_pb2, dynamic_job_pb2, identifier_pb2, tasks_pb2, workflow_pb2
 
-from flytekitplugins.authagent.sandbox.compiler import CompileError, FindLaunchPlan, FindTask, compiled, key
+from flytekitplugins.authagent.sandbox.compiler import FindLaunchPlan, FindTask, compiled, key
 from flytekitplugins.authagent.sandbox.executor.offer import not_offered
+from flytekitplugins.authagent.sandbox.workflow_check import CompileError
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Executor:
         def begin() -> None:
             self._nodes = nodes()
 
-        self._call(begin)
+        self.call(begin)
 
     def stop(self) -> None:
         """Abort what is still running, processes and all, and end the thread."""
@@ -67,10 +67,10 @@ class Executor:
 
     def abort(self, record: ExecutionRecord, cause: str, principal: str) -> bool:
         """End `record`, which is then ABORTING and soon ABORTED; false if it has ended already."""
-        return self._call(lambda: self._abort(record, cause, principal))
+        return self.call(lambda: self._abort(record, cause, principal))
 
-    def _call(self, function: Callable[[], T]) -> T:
-        """Have the executor's thread do something small, and wait for it."""
+    def call(self, function: Callable[[], T]) -> T:
+        """Have the executor's thread do something small, such as changing a record, and wait for it."""
         if threading.current_thread() is self._thread:
             return function()
 

@@ -9,18 +9,19 @@ from typing import Protocol
 from flyteidl.admin import node_execution_pb2
 from flyteidl.core import catalog_pb2, dynamic_job_pb2, identifier_pb2, literals_pb2, tasks_pb2, workflow_pb2
 
-from flytekitplugins.authagent.sandbox.compiler import CompileError
 from flytekitplugins.authagent.sandbox.executor import branch
 from flytekitplugins.authagent.sandbox.executor.array import run_parts
 from flytekitplugins.authagent.sandbox.executor.bindings import Results, bound
 from flytekitplugins.authagent.sandbox.executor.cache import Cache
 from flytekitplugins.authagent.sandbox.executor.dynamic import Find, closure_of
 from flytekitplugins.authagent.sandbox.executor.failure import Failed, system_error, user_error
+from flytekitplugins.authagent.sandbox.executor.gate import run_gate
 from flytekitplugins.authagent.sandbox.executor.records import ExecutionRecord, NodeRecord
 from flytekitplugins.authagent.sandbox.executor.scope import Scope
 from flytekitplugins.authagent.sandbox.executor.tasks import Outcome, Tasks, Work, recorded
 from flytekitplugins.authagent.sandbox.executor.workflow import run_workflow
 from flytekitplugins.authagent.sandbox.refusal import Refusal
+from flytekitplugins.authagent.sandbox.workflow_check import CompileError
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,10 @@ class Nodes:
         record = scope.execution.begin(node, scope.parent)
         try:
             record.inputs = bound(node.inputs, results)
+            if (earlier := scope.execution.recovered(record.id)) is not None:
+                record.outputs = earlier.outputs
+                record.move("RECOVERED")
+                return record.outputs
             record.outputs = await self._run(node, record, results, scope)
         except asyncio.CancelledError:
             record.move("ABORTED")
@@ -85,9 +90,8 @@ class Nodes:
             record.become(is_parent_node=True)
             chosen = branch.chosen(node.branch_node, record.inputs)
             return await self.run(chosen, results, scope.inside(record.id))
-        if kind == "gate_node" and node.gate_node.HasField("sleep"):
-            await asyncio.sleep(node.gate_node.sleep.duration.ToNanoseconds() / 1e9)
-            return literals_pb2.LiteralMap()
+        if kind == "gate_node":
+            return await run_gate(node, record.inputs, scope.execution)
         raise user_error("BadSpecification", f"the sandbox does not run nodes of kind {kind}")
 
     async def _run_task(self, node: workflow_pb2.Node, record: NodeRecord, scope: Scope) -> literals_pb2.LiteralMap:

@@ -7,7 +7,7 @@ from flyteidl.core import compiler_pb2, workflow_pb2
 from flytekitplugins.authagent.sandbox.compiler import all_nodes
 
 OFFER = (
-    "The sandbox runs @task, map tasks, @dynamic, eager, sub-workflows, launch plans, conditionals, sleep "
+    "The sandbox runs @task, map tasks, @dynamic, eager, sub-workflows, launch plans, conditionals, gates "
     "and failure handlers"
 )
 
@@ -23,10 +23,6 @@ def not_offered(closure: compiler_pb2.CompiledWorkflowClosure) -> str:
 
 
 def _reason(node: workflow_pb2.Node) -> str:
-    if node.gate_node.HasField("approve"):
-        return "a gate that waits for an approval"
-    if node.gate_node.HasField("signal"):
-        return "a gate that waits for an input"
     if node.HasField("array_node") and not node.array_node.node.HasField("task_node"):
         return "a map over launch plans"
     return "" if node.WhichOneof("target") else "of a kind that is newer than the sandbox"

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from flyteidl.admin import execution_pb2, node_execution_pb2, task_execution_pb2
-from flyteidl.core import compiler_pb2, identifier_pb2, literals_pb2, workflow_pb2
+from flyteidl.admin import execution_pb2, node_execution_pb2, signal_pb2, task_execution_pb2
+from flyteidl.core import compiler_pb2, identifier_pb2, literals_pb2, types_pb2, workflow_pb2
 from flyteidl.core.execution_pb2 import ExecutionError, NodeExecution, TaskExecution, WorkflowExecution
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -89,14 +89,35 @@ class NodeRecord:
 
 
 @dataclass
+class SignalRecord:
+    """What a gate waits for. `arrived` is set once somebody has said it."""
+
+    message: signal_pb2.Signal
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def set(self, value: literals_pb2.Literal) -> None:
+        """Take note of what was said."""
+        self.message = _copy(self.message)
+        self.message.value.CopyFrom(value)
+        self.arrived.set()
+
+
+@dataclass
 class ExecutionRecord:
-    """One execution. `finished` is set once its phase is terminal."""
+    """
+    One execution. `finished` is set once its phase is terminal.
+
+    `inputs` are all of them, `given` those that its launcher gave. What succeeded in `recovers` is not run again.
+    """
 
     message: execution_pb2.Execution
     closure: compiler_pb2.CompiledWorkflowClosure
     inputs: literals_pb2.LiteralMap
+    given: literals_pb2.LiteralMap
+    recovers: ExecutionRecord | None = None
     outputs: literals_pb2.LiteralMap = field(default_factory=literals_pb2.LiteralMap)
     nodes: dict[str, NodeRecord] = field(default_factory=dict)
+    signals: dict[str, SignalRecord] = field(default_factory=dict)
     finished: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -121,6 +142,22 @@ class ExecutionRecord:
         metadata = execution_pb2.AbortMetadata(cause=cause, principal=principal)
         self.message.closure.abort_metadata.CopyFrom(metadata)
         self.move("ABORTING")
+
+    def set_state(self, state: int, principal: str) -> None:
+        """Note whether it is active or archived, and who says so."""
+        self.message = _with_state(_copy(self.message), state, principal)
+
+    def signal(self, name: str, wanted: types_pb2.LiteralType) -> SignalRecord:
+        """The signal of that name, which is made if there is none: a value of the type that is `wanted`."""
+        if name not in self.signals:
+            identifier = identifier_pb2.SignalIdentifier(signal_id=name, execution_id=self.id)
+            self.signals[name] = SignalRecord(signal_pb2.Signal(id=identifier, type=wanted))
+        return self.signals[name]
+
+    def recovered(self, node: str) -> NodeRecord | None:
+        """What became of `node` in the execution that this one recovers, if it succeeded there."""
+        found = self.recovers.nodes.get(node) if self.recovers else None
+        return found if found and found.phase in ("SUCCEEDED", "RECOVERED") else None
 
     def begin(self, node: workflow_pb2.Node, parent: str) -> NodeRecord:
         """Begin `node`, inside of the node `parent` if that is not empty."""
@@ -164,7 +201,14 @@ def begun(message: execution_pb2.Execution) -> execution_pb2.Execution:
     """`message` as that of an execution which has just been created."""
     created = _copy(message)
     created.closure.created_at.CopyFrom(_now())
+    _with_state(created, execution_pb2.EXECUTION_ACTIVE, message.spec.metadata.principal)
     return _moved(created, WorkflowExecution.Phase.QUEUED, "QUEUED", None)
+
+
+def _with_state(message: execution_pb2.Execution, state: int, principal: str) -> execution_pb2.Execution:
+    details = execution_pb2.ExecutionStateChangeDetails(state=state, occurred_at=_now(), principal=principal)
+    message.closure.state_change_details.CopyFrom(details)
+    return message
 
 
 def deck_uris(nodes: Iterable[NodeRecord]) -> list[str]:
