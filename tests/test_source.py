@@ -182,11 +182,67 @@ def test_a_minimum_lifetime_is_met_or_refused(lifetime: float) -> None:
         hands.token(min_lifetime=5000)
     hands.tick(40 + FORCED_INTERVAL)
     if lifetime == 60:
-        assert hands.token(min_lifetime=30) == "token-2"
-        assert hands.fetched == [30, 30]
-    with pytest.raises(TooShort):
-        hands.token(min_lifetime=5000)
-    assert len(hands.fetched) <= 2
+        assert hands.token(min_lifetime=30) == "token-3"
+        assert hands.fetched == [30, 5000, 30]
+    for _ in range(5):
+        hands.tick(FORCED_INTERVAL)
+        with pytest.raises(TooShort):
+            hands.token(min_lifetime=5000)
+    assert len(hands.fetched) <= 4, "what its source does not have is not asked of it again and again"
+
+
+KEPT, FRESH = 100.0, 1000.0
+
+
+# A source that has something for another `KEPT` seconds, and where it is asked for more, gets what is good for `FRESH`.
+@pytest.mark.parametrize(
+    ("known", "wishes", "outcomes", "fetched"),
+    [
+        (FRESH, [0, 500], ["kept", "fresh"], [None, 500]),
+        (None, [0, 500], ["kept", "fresh"], [None, 500]),
+        (FRESH, [500], ["fresh"], [500]),
+        (FRESH, [50, 500], ["kept", "fresh"], [50, 500]),
+        (FRESH, [0, 500, 0, 500, 999], ["kept", "fresh", "fresh", "fresh", "fresh"], [None, 500]),
+        (FRESH, [0, 5000], ["kept", "short"], [None]),  # its tokens never live for that long
+        (None, [0, 5000, 5001, 5002], ["kept", "short", "short", "short"], [None, 5000]),
+        (KEPT, [0, 500], ["kept", "short"], [None]),
+    ],
+)
+def test_a_source_is_asked_for_a_longer_life_before_it_is_refused(
+    known: float | None, wishes: list[float], outcomes: list[str], fetched: list[float | None]
+) -> None:
+    hands = Hands()
+
+    def fetch(min_lifetime: float | None) -> Credential:
+        hands.fetched.append(min_lifetime)
+        name, left = ("fresh", FRESH) if min_lifetime and min_lifetime > KEPT else ("kept", KEPT)
+        return Credential(Secret(name), expires_at=hands.wall + left, lifetime=known)
+
+    hands.source._fetch = fetch
+    seen = []
+    for wish in wishes:
+        try:
+            seen.append(hands.token(min_lifetime=wish))
+        except TooShort:
+            seen.append("short")
+    assert (seen, hands.fetched) == (outcomes, fetched)
+
+
+def test_who_wishes_for_more_than_the_flight_that_is_up_gets_one_of_their_own() -> None:
+    hands, up = Hands(), threading.Event()
+
+    def fetch(min_lifetime: float | None) -> Credential:
+        hands.fetched.append(min_lifetime)
+        if min_lifetime is None:
+            assert up.wait(5)
+        return Credential(Secret(f"for-{min_lifetime}"), expires_at=hands.wall + (1000 if min_lifetime else 100))
+
+    hands.source._fetch = fetch
+    flight = hands.source.ask()
+    assert not isinstance(flight, Credential)
+    threading.Timer(0.1, up.set).start()
+    assert hands.token(min_lifetime=500) == "for-500"
+    assert hands.fetched == [None, 500]
 
 
 def test_a_rejected_token_is_renewed_once_and_not_if_it_is_new(hands: Hands) -> None:

@@ -94,9 +94,17 @@ class _Candidate:
         return WAIT + (self.key.patience if isinstance(self.key, LoginSpec) else 0)
 
 
-def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str], *, timeout: float = WAIT) -> Resolution:
+def resolve(
+    asked: Asked,
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    min_lifetime: float = 0.0,
+    timeout: float = WAIT,
+) -> Resolution:
     """
-    Find the provider that serves `asked` and obtain the first credential from it, within `timeout` seconds.
+    Find the provider that serves `asked` and obtain the first credential from it, within `timeout` seconds: one that is
+    good for `min_lifetime` seconds, if that is asked.
 
     "Not configured" moves on to the next provider, "configured and broken" stops. Where nothing is configured, raises
     `NoCredential` with the remedy for this place, and with every attempt in `attempts`; else whatever the chosen
@@ -111,7 +119,7 @@ def resolve(asked: Asked, settings: Settings, environ: Mapping[str, str], *, tim
         source = process_wide.get(_key(asked, candidate), partial(_source, asked, candidate))
         patience = timeout if candidate.patience == WAIT else max(timeout, candidate.patience)
         try:
-            credential = source.get(timeout=patience)
+            credential = source.get(min_lifetime=min_lifetime, timeout=patience)
             return _resolution(asked, settings, environ, candidate, source, credential)
         except NoCredential:
             provider = candidate.provider

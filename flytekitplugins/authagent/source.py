@@ -55,7 +55,10 @@ class Clock:
 
 @dataclass(frozen=True)
 class _Held:
-    """A credential and its dates by the steady clock. `last_call` is by the wall clock."""
+    """
+    A credential and its dates by the steady clock. `last_call` is by the wall clock, `wish` the minimum lifetime with
+    which it was fetched.
+    """
 
     credential: Credential
     obtained: float
@@ -63,6 +66,7 @@ class _Held:
     dies_at: float
     last_call: float
     lifetime: float
+    wish: float
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,9 @@ class Source:
     def _arrived(self, flight: Future[Credential], min_lifetime: float, timeout: float) -> Credential:
         deadline = time.monotonic() + timeout
         try:
-            credential = flight.result(timeout)
-            if credential.remaining(self._clock.wall()) <= 0:  # this process stood still meanwhile: once more
-                answer = self.ask(min_lifetime=min_lifetime)
-                left = max(deadline - time.monotonic(), 0)
-                credential = answer if isinstance(answer, Credential) else answer.result(left)
+            answer = self.follow(flight.result(timeout), min_lifetime)
+            left = max(deadline - time.monotonic(), 0)
+            credential = answer if isinstance(answer, Credential) else answer.result(left)
             return self.judge(credential, min_lifetime)
         except FutureTimeoutError:
             raise ProviderUnavailable(f"no credential within {timeout:g} s") from None
@@ -130,8 +132,8 @@ class Source:
         """
         What `get` would answer if it can without waiting, else the flight that will bring it.
 
-        For those who wait in their own way (an event loop). Pass what the flight brings through `judge`. Raises
-        as `get`.
+        For those who wait in their own way (an event loop). Pass what the flight brings through `follow`, and what that
+        brings through `judge`. Raises as `get`.
         """
         held, now = self._held, self._clock.steady()
         if held and now < held.renew_at and self._clock.wall() < held.last_call and not min_lifetime:
@@ -149,6 +151,15 @@ class Source:
                 assert self._failure is not None  # noqa: S101 - only a failure keeps us on the ground
                 raise self._failure.again()
             return flight.future
+
+    def follow(self, credential: Credential, min_lifetime: float) -> Credential | Future[Credential]:
+        """
+        `credential`, which a flight has brought, or the flight that will bring a better one: the first was not asked
+        for one that lives as long, or this process stood still meanwhile. Raises as `get`.
+        """
+        if credential.remaining(self._clock.wall()) > 0 and self._lasts(credential, min_lifetime):
+            return credential
+        return self.ask(min_lifetime=min_lifetime)
 
     def held(self) -> Credential | None:
         """The credential that is here and valid, if there is one; nothing is fetched."""
@@ -192,8 +203,16 @@ class Source:
         return not min_lifetime or credential.remaining(self._clock.wall()) + SLACK >= min_lifetime
 
     def _worth_forcing(self, held: _Held, min_lifetime: float, now: float) -> bool:
-        """Whether a renewal before its time could bring what is asked, and is not asked too often."""
-        return now >= held.obtained + FORCED_INTERVAL and held.lifetime + SLACK >= min_lifetime
+        """
+        Whether a renewal before its time could bring what is asked, and is not asked too often.
+
+        A source that was not asked for as much, and gave what it was asked for, may have more: a keyring's login can be
+        renewed, for example.
+        """
+        known = held.credential.lifetime
+        if held.wish < min_lifetime and held.lifetime + SLACK >= held.wish:
+            return known is None or known + SLACK >= min_lifetime
+        return now >= held.obtained + FORCED_INTERVAL and max(held.lifetime, known or 0.0) + SLACK >= min_lifetime
 
     def _take_off(self, now: float, min_lifetime: float | None) -> _Flight | None:
         """The flight that is up, or a new one; `None` while backing off after a failure. Needs the lock."""
@@ -218,7 +237,7 @@ class Source:
             logger.exception("a provider raised what providers do not raise")
             self._land_without(flight, ProviderError(f"unexpected {type(bug).__name__} while fetching a credential"))
         else:
-            self._land(flight, credential)
+            self._land(flight, credential, wish=min_lifetime or 0.0)
 
     def _refuse_expired(self, credential: Credential) -> None:
         remaining = credential.remaining(self._clock.wall())
@@ -231,7 +250,7 @@ class Source:
             hint="renew it at its source, and check the clock",
         )
 
-    def _land(self, flight: _Flight, credential: Credential) -> None:
+    def _land(self, flight: _Flight, credential: Credential, *, wish: float) -> None:
         now, wall = self._clock.steady(), self._clock.wall()
         remaining = credential.remaining(wall)
         margin = min(2.0, remaining / 10)  # it must still be valid when it arrives
@@ -247,6 +266,7 @@ class Source:
                 dies_at=now + remaining - margin,
                 last_call=wall + remaining - margin,
                 lifetime=remaining,
+                wish=wish,
             )
             self._failure, self._failures = None, 0
             self._end(flight)

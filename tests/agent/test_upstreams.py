@@ -111,6 +111,7 @@ def test_a_persons_login_is_renewed_and_a_rotated_refresh_token_outlives_the_age
             agent.process.wait(timeout=10)
     assert len(set(tokens)) == 1
     with running_agent.running(provider, environ=environ, upstreams={"flyte": upstream}, rules=rules) as agent:
+        assert agent.ask().json()["access_token"] == tokens[-1]  # the agent holds it now, and is asked for more at once
         longer = agent.ask({"min_lifetime": str(int(long_enough))})
         assert longer.status == 200, agent.audit.read_text()
     assert provider.read(longer.json()["access_token"]).claims["sub"] == "alice"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -70,6 +71,18 @@ def test_a_login_serves_every_program_until_it_is_ended(place: Laptop) -> None:
     assert (out.returncode, "Logged out" in out.stderr) == (0, True)
     assert place.provider.counts.snapshot()["revocations"]
     assert (place.run("token").returncode, place.run("whoami").returncode, place.run("logout").returncode) == (3, 3, 3)
+
+
+def test_a_login_is_renewed_before_a_minimum_lifetime_is_refused(place: Laptop) -> None:
+    login(place)
+    first, life = place.run("token"), int(place.provider.issuer.lifetime)
+    time.sleep(3.1)  # until the token has less left than is asked for below
+    longer = place.run("token", "--min-lifetime", str(life - 2))
+    assert longer.returncode == 0, longer.stderr
+    assert longer.stdout != first.stdout
+    refused = place.run("token", "--min-lifetime", str(life * 2))
+    assert (refused.returncode, refused.stdout) == (4, "")
+    assert f"no credential lives {life * 2} s" in refused.stderr
 
 
 def test_a_login_by_device(place: Laptop) -> None:

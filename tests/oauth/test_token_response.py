@@ -101,6 +101,8 @@ HOUR, DAYS = 3600, 3 * 24 * 3600
         # a token that has ended when it comes
         (-DAYS, -60, None, 0, 0, -60, 0),
         (-DAYS, -60, HOUR, 0, 0, -60, 0),
+        # the clock that made the token is behind that of `Date`, and ours
+        (-2 * HOUR, -HOUR, HOUR, 0, 0, HOUR, HOUR),
         # a proxy with another clock answers: the token has not ended
         (0, HOUR, None, DAYS, 0, HOUR, HOUR),
     ],

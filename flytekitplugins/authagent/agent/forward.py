@@ -174,7 +174,7 @@ def _exchanged(hub: HubSpec, key: _Key, asked: Asked, shown: Secret, now: Callab
     if response.is_refusal:
         raise _refusal(response)
     response = replace(response, headers={})  # its Date is not the issuer's
-    return token_response.read(response, sent, now=now(), provider=hub.kind)
+    return replace(token_response.read(response, sent, now=now(), provider=hub.kind), lifetime=None)
 
 
 def _told(hub: HubSpec, request: Request) -> dict[str, Any]:

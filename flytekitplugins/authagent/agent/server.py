@@ -161,7 +161,11 @@ class Server:
             if settled is not self._settled:
                 return await there(self._decide(workload, decision.asked))  # rules have changed meanwhile
             assert decision.source is not None  # noqa: S101 - as in `_answer`
-            judged = decision.source.judge(credential, decision.asked.min_lifetime)
+            least = decision.asked.min_lifetime
+            answer = decision.source.follow(credential, least)
+            if not isinstance(answer, Credential):
+                answer = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(answer)), MINT_SECONDS)
+            judged = decision.source.judge(answer, least)
             return self._answers.given(workload, decision, judged)
         except asyncio.TimeoutError:
             refusal = unavailable("the identity provider does not answer", f"no token within {MINT_SECONDS:g} s", 5)

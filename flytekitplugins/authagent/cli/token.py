@@ -204,9 +204,9 @@ def run(arguments: "list[str]") -> int:
         scopes=tuple(options.scope),
     )
     deadline = monotonic() + PATIENCE
-    settings = config.load(os.environ)
-    resolution = resolve(asked, settings, os.environ, timeout=PATIENCE)
-    credential = resolution.source.get(min_lifetime=options.min_lifetime, timeout=max(deadline - monotonic(), 0.1))
+    settings, least = config.load(os.environ), options.min_lifetime
+    resolution = resolve(asked, settings, os.environ, min_lifetime=least, timeout=PATIENCE)
+    credential = resolution.source.get(timeout=max(deadline - monotonic(), 0.1))
     if credential.is_anonymous:
         server = flyte_server(asked, None, settings, os.environ)
         if server and flyte_config.load(os.environ).authentication:

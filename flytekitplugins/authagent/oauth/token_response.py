@@ -52,7 +52,7 @@ OTHER_TYPES = {
 """The types that a refusal names."""
 
 FRESH = 5.0
-"""Seconds by which a `Date` may be older than the token that comes with it: it is in seconds, and servers cache it."""
+"""Seconds by which what a server says of one moment may differ: a `Date` is in seconds, and servers cache it."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def _credential(response: Response, *, now: float, provider: str) -> Credential:
     secret = token(text, of=f"the access_token of {response.url}")
     scope = answer.get("scope")
     header, id_token = answer.get("authorization_metadata_key"), answer.get("id_token")
-    expires_in, lifetime = _expires_in(answer, url=response.url), _lifetime(secret, response.date, now=now)
+    expires_in = _expires_in(answer, url=response.url)
+    lifetime = _lifetime(secret, expires_in, response.date, now=now)
     known = [seconds for seconds in (expires_in, lifetime) if seconds is not None]
     return Credential(
         secret,
@@ -146,20 +147,23 @@ def _expires_in(answer: dict[str, Any], *, url: str) -> float | None:
     return expires_in
 
 
-def _lifetime(secret: Secret, date: float | None, *, now: float) -> float | None:
+def _lifetime(secret: Secret, expires_in: float | None, date: float | None, *, now: float) -> float | None:
     """
     Seconds until the `exp` of a token that has just come; `None` where it has none.
 
     `exp` is a moment of the issuer's clock, which `date` tells. `iat` does not: flyteadmin's own server keeps the
-    login's at a refresh. Without a `date`, `iat` still shows that our clock is behind the issuer's, or so far ahead
-    that a new token seems to have ended.
+    login's at a refresh. Still, `iat` shows that our clock is behind the issuer's, or that it and `date` are so far
+    ahead that a new token seems to have ended.
     """
     found = claims(secret)
     issued, ends = moment(found.get("iat")), moment(found.get("exp"))
     if ends is None:
         return None
-    if date is not None and (date < ends or now >= ends):
+    if date is not None and date < ends:
         return ends - (issued if issued is not None and date < issued <= date + FRESH else date)
+    is_new = issued is not None and expires_in is not None and abs(ends - issued - expires_in) <= FRESH
+    if date is not None and now >= ends and not is_new:
+        return ends - date
     if issued is not None and (now < issued or issued < ends <= now):
         return ends - issued
     return ends - now

@@ -84,6 +84,7 @@ class AgentProvider:
         credential = token_response.read(response, sent, now=time.time(), provider=self.kind)
         return replace(
             credential,
+            lifetime=None,  # it may have been in the agent's cache
             endpoint=self._flyte_endpoint(),
             header=credential.header or "authorization",  # the agent names another one where the server wants it
         )
