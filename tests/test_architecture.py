@@ -13,7 +13,7 @@ LAYERS = [
     {"credential", "environment", "context", "kind", "endpoint", "trust", "recoverable", "rejection", "terminal"}
     | {"flyte_kind"},
     {"yaml_file", "oauth", "source", "passthrough", "callback", "program", "asked", "deadline", "place"}
-    | {"ca_bundle", "http_proxy"},
+    | {"bounded_cache", "ca_bundle", "http_proxy"},
     {"flyte_probe"},
     {"specs", "http", "sources", "discovery", "session", "keyring_items", "login_files", "session_lock"},
     {"config", "flyte_config", "session_store"},

@@ -26,6 +26,11 @@ from flytekitplugins.authagent.errors import AuthAgentError, ProviderError, Prov
 
 logger = logging.getLogger(__name__)
 
+
+class Throttled(ProviderUnavailable):
+    """The caller may not have a new credential fetched for now."""
+
+
 WAIT = 75.0
 """Seconds to wait for a flight: the agent's socket may take 30 to appear, and 30 to answer."""
 
@@ -128,12 +133,15 @@ class Source:
         except AuthAgentError as failed:
             raise failed.again() from None
 
-    def ask(self, *, min_lifetime: float = 0.0) -> Credential | Future[Credential]:
+    def ask(
+        self, *, min_lifetime: float = 0.0, may_fetch: Callable[[], bool] = lambda: True
+    ) -> Credential | Future[Credential]:
         """
         What `get` would answer if it can without waiting, else the flight that will bring it.
 
         For those who wait in their own way (an event loop). Pass what the flight brings through `follow`, and what that
-        brings through `judge`. Raises as `get`.
+        brings through `judge`. `may_fetch` is called before a flight begins, and where it says no there is none. Raises
+        as `get`, and `Throttled`.
         """
         held, now = self._held, self._clock.steady()
         if held and now < held.renew_at and self._clock.wall() < held.last_call and not min_lifetime:
@@ -142,24 +150,27 @@ class Source:
             held = self._held
             if held and self._valid(held, now) and self._lasts(held.credential, min_lifetime):
                 if now >= held.renew_at:
-                    self._take_off(now, None)
+                    self._take_off(now, None, may_fetch)
                 return held.credential
             if held and self._valid(held, now) and not self._worth_forcing(held, min_lifetime, now):
                 raise _too_short(min_lifetime)
-            flight = self._take_off(now, min_lifetime or None)
-            if flight is None:
-                assert self._failure is not None  # noqa: S101 - only a failure keeps us on the ground
+            flight = self._take_off(now, min_lifetime or None, may_fetch)
+            if flight is not None:
+                return flight.future
+            if self._failure and now < self._retry_at:
                 raise self._failure.again()
-            return flight.future
+            raise Throttled("too many new credentials were asked for")
 
-    def follow(self, credential: Credential, min_lifetime: float) -> Credential | Future[Credential]:
+    def follow(
+        self, credential: Credential, min_lifetime: float, may_fetch: Callable[[], bool] = lambda: True
+    ) -> Credential | Future[Credential]:
         """
         `credential`, which a flight has brought, or the flight that will bring a better one: the first was not asked
-        for one that lives as long, or this process stood still meanwhile. Raises as `get`.
+        for one that lives as long, or this process stood still meanwhile. `may_fetch` and errors are as of `ask`.
         """
         if credential.remaining(self._clock.wall()) > 0 and self._lasts(credential, min_lifetime):
             return credential
-        return self.ask(min_lifetime=min_lifetime)
+        return self.ask(min_lifetime=min_lifetime, may_fetch=may_fetch)
 
     def held(self) -> Credential | None:
         """The credential that is here and valid, if there is one; nothing is fetched."""
@@ -214,11 +225,15 @@ class Source:
             return known is None or known + SLACK >= min_lifetime
         return now >= held.obtained + FORCED_INTERVAL and max(held.lifetime, known or 0.0) + SLACK >= min_lifetime
 
-    def _take_off(self, now: float, min_lifetime: float | None) -> _Flight | None:
-        """The flight that is up, or a new one; `None` while backing off after a failure. Needs the lock."""
+    def _take_off(
+        self, now: float, min_lifetime: float | None, may_fetch: Callable[[], bool] = lambda: True
+    ) -> _Flight | None:
+        """The flight that is up, or a new one; `None` while backing off, and without leave. Needs the lock."""
         if self._flight and now < self._flight.started + self._patience:
             return self._flight
         if self._failure and now < self._retry_at:
+            return None
+        if not may_fetch():
             return None
         flight = self._flight = _Flight(Future(), now)
         context = copy_context()  # a provider may look at what is set for the caller alone
@@ -275,7 +290,7 @@ class Source:
     def _land_without(self, flight: _Flight, failed: AuthAgentError) -> None:
         now = self._clock.steady()
         with self._lock:
-            self._failure = failed
+            self._failure = failed.again()  # without the frames of the flight, and what they hold
             self._failures += 1
             pause = FAILURE
             if self._held and self._valid(self._held, now):

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
+from flytekitplugins.authagent.bounded_cache import BoundedCache
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.source import Source
 
+BYTES = 8 << 20
+"""Bytes that the sources have at most, by what `size` says of their keys."""
+
 
 class Sources:
-    """Sources by key, the least recently used dropped first. Safe to use from any thread."""
+    """
+    Up to `limit` sources by key, the least recently used dropped first. Safe to use from any thread.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._sources: OrderedDict[Hashable, Source] = OrderedDict()
+    `size`: bytes of text that a key has, and that its source comes to have.
+    """
+
+    def __init__(self, limit: int, size: Callable[[Hashable], int] = lambda _key: 0) -> None:
+        self._sources: BoundedCache[Hashable, Source] = BoundedCache(limit, BYTES, lambda key, _source: size(key))
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Source]) -> Source:
@@ -24,17 +30,14 @@ class Sources:
         with self._lock:
             source = self._sources.get(key)
             if source is None:
-                source = self._sources[key] = make()
-            self._sources.move_to_end(key)
-            while len(self._sources) > self._limit:
-                self._sources.popitem(last=False)
+                source = make()
+                self._sources.put(key, source)
             return source
 
     def drop(self, unwanted: Callable[[Hashable], bool]) -> None:
         """Forget those whose key is `unwanted`; whoever holds one keeps it."""
         with self._lock:
-            for key in [key for key in self._sources if unwanted(key)]:
-                del self._sources[key]
+            self._sources.drop(lambda key, _source: unwanted(key))
 
     def clear(self) -> None:
         """Forget all of them; whoever holds one keeps it."""

@@ -6,7 +6,8 @@ import pytest
 
 from flytekitplugins.authagent.agent.connections import Connections, network
 from flytekitplugins.authagent.agent.peer import at
-from flytekitplugins.authagent.hub.rates import BURST, REMEMBERED, Rates
+from flytekitplugins.authagent.agent.token_bucket import REMEMBERED, TokenBuckets
+from flytekitplugins.authagent.hub.rates import BURST, Rates
 
 
 @pytest.mark.parametrize(
@@ -37,18 +38,18 @@ def test_a_network_has_one_bucket_which_fills_again_and_another_has_its_own() ->
     assert [rates.allows("2001:db8::1", 0.1), rates.allows("2001:db8::2", 0.1)] == [True, False]
 
 
-def test_as_many_networks_are_remembered_as_there_is_room_for() -> None:
-    rates = Rates(1.0)
+def test_as_many_callers_are_remembered_as_there_is_room_for() -> None:
+    buckets = TokenBuckets(1.0, 2.0)
     for n in range(REMEMBERED + 100):
-        rates.allows(f"2001:db8:{n:x}::1", 0.0)
-    assert len(rates._buckets) == REMEMBERED
+        buckets.take(f"2001:db8:{n:x}::1", 0.0)
+    assert len(buckets._buckets) == REMEMBERED
 
 
 class Opened:
     """A connection from an address."""
 
     def __init__(self, address: str) -> None:
-        self.peer, self.deadline = at((address, 1)), 0.0
+        self.peer, self.deadline, self.held = at((address, 1)), 0.0, 0
 
     def give_up(self) -> None:
         raise AssertionError("nobody ends what was only counted")

@@ -33,6 +33,7 @@ class Answers:
         given = decision.given
         if given is None or given.credential is not credential:
             given = decision.given = self._prepared(decision, credential)
+            self._settled.remember(decision)  # now that it is known how large it is
         now, peer = time.time(), workload.peer
         whom = (
             f'"uid":{peer.uid},"gid":{peer.gid},"pid":{peer.pid}'

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 from flytekitplugins.authagent import wire
 from flytekitplugins.authagent.agent.http import FORM, Request
 from flytekitplugins.authagent.agent.refusal import Refusal, invalid_request
+from flytekitplugins.authagent.bounded_cache import text_size
 from flytekitplugins.authagent.credential import MAX_TOKEN, Secret
 from flytekitplugins.authagent.oauth import client_authentication, token_exchange
 from flytekitplugins.authagent.oauth.token_exchange import Shown
@@ -36,6 +37,7 @@ PARAMETERS = (
 )
 """Every parameter that is understood. One that is not might have narrowed the token, so it is refused."""
 
+_PARAMETERS = frozenset(PARAMETERS)
 _FIELDS = len(PARAMETERS) * 2
 _LIFETIME_DIGITS = 9
 
@@ -43,8 +45,7 @@ _EXECUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*(:[A-Za-z0-9][A-Za-z0-9_.\-
 _LONGEST_EXECUTION = 256
 
 MAX_MEMORABLE = 2048
-"""Bytes of a request that is remembered."""
-
+"""Bytes that a request says at most if it is remembered."""
 
 _TOKEN_TYPES = (token_exchange.ACCESS_TOKEN, token_exchange.JWT, token_exchange.ID_TOKEN)
 
@@ -52,7 +53,8 @@ _TOKEN_TYPES = (token_exchange.ACCESS_TOKEN, token_exchange.JWT, token_exchange.
 @dataclass(frozen=True)
 class Asked:
     """
-    What is asked. `execution`, `task` and `subject` are the caller's own words. `min_lifetime` is in seconds.
+    What is asked. `execution`, `task` and `subject` are the caller's own words. `scopes` are a set, and sorted,
+    so that their order makes no difference. `min_lifetime` is in seconds.
 
     `subject_token` and `actor_token` are for the grant token exchange. `shown` is the caller's `client_assertion`: it
     says who asks, not what, so it does not count when two requests are compared.
@@ -75,8 +77,12 @@ class Asked:
         Whether it may be kept for the next time: not if it brought a secret, nor if it is long, for what callers say
         at length must not fill the memory.
         """
-        said = (self.audience, self.resource, self.subject, self.execution, self.task, *self.scopes)
-        return not (self.subject_token or self.shown) and sum(len(text or "") for text in said) <= MAX_MEMORABLE
+        return not (self.subject_token or self.shown) and self.size <= MAX_MEMORABLE
+
+    @property
+    def size(self) -> int:
+        """Bytes of what was said."""
+        return text_size(self.audience, self.resource, self.subject, self.execution, self.task, *self.scopes)
 
     def as_workload(self) -> Asked:
         """
@@ -94,7 +100,7 @@ def check_form(request: Request) -> None:
     """Raises `Refusal` where the parameters of `request` are not in a form."""
     if request.content_type != FORM:
         raise Refusal(415, "invalid_request", f"send {FORM.decode()}")
-    if request.has_query:
+    if request.query is not None:
         raise invalid_request("parameters belong into the body, not into the URL")
 
 
@@ -135,7 +141,7 @@ def read(body: bytes, authorization: str | None, *, exchanges: bool = True) -> A
     return Asked(
         audience=form.get("audience"),
         resource=form.get("resource"),
-        scopes=tuple(dict.fromkeys(form.get("scope", "").split())),
+        scopes=tuple(sorted(set(form.get("scope", "").split()))),
         subject=form.get("requested_subject"),
         min_lifetime=_seconds(form.get("min_lifetime", "0")),
         execution=form.get("execution"),
@@ -182,7 +188,7 @@ def _form(body: bytes) -> dict[str, str]:
     form = dict(pairs)
     if len(form) < len(pairs):
         raise invalid_request("a parameter is repeated")
-    if unknown := form.keys() - set(PARAMETERS):
+    if unknown := form.keys() - _PARAMETERS:
         shown = next((name for name in sorted(unknown) if name.isidentifier() and len(name) < 64), "one of them")
         raise invalid_request(f"unknown parameter: {shown}")
     return {name: value for name, value in form.items() if value}  # RFC 6749 section 3.2: empty means left out

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httptools
 
 from flytekitplugins.authagent.agent import peer as peers
-from flytekitplugins.authagent.agent.connections import MAX_KNOWN_BYTES, Connections, Known
+from flytekitplugins.authagent.agent.connections import Connections
 from flytekitplugins.authagent.agent.http import Answer, Request, plain
 from flytekitplugins.authagent.agent.peer import Peer
 
 logger = logging.getLogger(__name__)
 
-MAX_HEADER_BYTES = 16 * 1024
 MAX_HEADERS = 64
+MAX_PATH = 16 * 1024
 MAX_BODY = 64 * 1024
+MAX_REQUEST = MAX_BODY + 16 * 1024
+"""Bytes of a whole request as it is sent: request line, headers, body, the framing of chunks, and trailers."""
+
 REQUEST_SECONDS = 5.0
 """From the opening of a connection to the first bytes of a request, and from those to its last."""
 
@@ -32,40 +34,33 @@ ANSWER_SECONDS = 5.0
 SWEEP_SECONDS = 0.5
 """How often connections are looked at that are beyond their time: one timer for all of them."""
 
-_OF_BROWSERS = (b"cookie", b"origin", b"sec-fetch-site")
-"""Headers by which a browser says whose page it is on, as `Request` has them."""
+_ONCE = frozenset((b"authorization", b"content-type", b"host", b"transfer-encoding"))
+"""
+Headers that a request has once at most: of two, this server and whoever stands before it might believe different ones.
+The parser itself refuses a second Content-Length, and one beside Transfer-Encoding.
+"""
+
+_NOT_HTTP = "that is not HTTP/1.1 as it is spoken here"
+
+_OF_BROWSERS = frozenset((b"cookie", b"origin", b"sec-fetch-site"))
+"""Headers by which a browser says whose page it is on."""
 
 Handler = Callable[[Peer | None, Request], Answer | Awaitable[Answer]]
-
-
-@dataclass(frozen=True)
-class Begun:
-    """What happened to a connection before it had one of these: `data` was read, or even its `answer` is awaited."""
-
-    data: bytes = b""
-    answer: Awaitable[Answer] | None = None
-
-    def forget(self) -> None:
-        """Nobody waits for the answer any more."""
-        if isinstance(self.answer, asyncio.Future):
-            self.answer.cancel()
-        elif isinstance(self.answer, Coroutine):
-            self.answer.close()
 
 
 class Connection(asyncio.Protocol):
     """
     One client. Its requests are answered one after the other; a second one that comes before the answer of the
     first is not read on.
+
+    `attested`: the kernel says who it is. `browsers`: browsers may come, so that their headers are looked at.
     """
 
-    def __init__(
-        self, handler: Handler, connections: Connections, begun: Begun | None = None, *, attested: bool
-    ) -> None:
+    def __init__(self, handler: Handler, connections: Connections, *, attested: bool, browsers: bool = False) -> None:
         self._handler = handler
         self._connections = connections
-        self._begun = begun or Begun()
         self._attested = attested
+        self._of_browsers = _OF_BROWSERS if browsers else frozenset()
         self._loop = asyncio.get_running_loop()
         self._parser: Any = None
         self._transport: Any = None
@@ -74,19 +69,17 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self.peer: Peer | None = None
         self.deadline = 0.0
-        self._messages: list[Known | None] = []
-        self._reset()
+        self.held = self._asking = 0
+        self._over = False
+        self._begin()
 
-    def _reset(self) -> None:
+    def _begin(self) -> None:
         self._path = b""
         self._body = b""
-        self._header_bytes = 0
-        self._headers = 0
-        self._authorization: str | None = None
-        self._content_type = b""
-        self._of_browsers: dict[bytes, str] = {}
-        self._reading_headers = True
-        self._over = False
+        self._received = 0
+        self._count = self._header_bytes = 0
+        self._headers: dict[bytes, bytes] = {}
+        self._in_headers = True
 
     # From the event loop
 
@@ -101,11 +94,6 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + REQUEST_SECONDS
         if not self._connections.admit(self):
             self._refuse(503, "too many connections")
-            self._begun.forget()
-        elif self._begun.answer is not None:
-            self._wait_for(self._begun.answer, keep_alive=False)
-        elif self._begun.data:
-            self.data_received(self._begun.data)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of one request, or of several."""
@@ -114,29 +102,21 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             self._refuse(400, "one request at a time")
             return
-        whole = data if not self._header_bytes and len(data) <= MAX_KNOWN_BYTES else b""
-        known = self._connections.known.get(whole)
-        if known is not None:
-            self._answer(known)
-            return
         if self._parser is None:
             self._parser = httptools.HttpRequestParser(self)
-        self._messages = []
-        if self._reading_headers:
-            self._header_bytes += len(data)
-            if self._header_bytes > MAX_HEADER_BYTES + MAX_BODY:
-                self._refuse(431, "the headers are too large")
-                return
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             # What our own callbacks refuse ends up here too, and has been answered already.
-            self._refuse(400, "that is not HTTP/1.1 as it is spoken here")
+            self._refuse(400, _NOT_HTTP)
         except httptools.HttpParserUpgrade:
             pass  # refused when the message was complete
         else:
-            if whole and len(self._messages) == 2 and self._messages[1] is not None:  # it began, ended, and was alone
-                self._connections.learn(whole, self._messages[1])
+            if self._received > MAX_REQUEST:
+                self._refuse(431 if self._in_headers else 413, "the request is too large")
+            elif not self._connections.hold(self, self._received + self._asking):
+                self._refuse(503, "too many requests are being read or answered")
 
     def eof_received(self) -> bool:
         """A client may close its sending side and still read the answer."""
@@ -167,32 +147,39 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """The first bytes are there."""
-        self._messages.append(None)
+        if self._task is not None:
+            self._refuse(400, "one request at a time")
+            return
         self.deadline = self._loop.time() + REQUEST_SECONDS
 
     def on_url(self, url: bytes) -> None:
         """It comes in pieces of any size."""
         self._path += url
-        if len(self._path) > MAX_HEADER_BYTES:
+        if len(self._path) > MAX_PATH:
             self._refuse(431, "the request line is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Few of them mean anything."""
-        self._headers += 1
-        if self._headers > MAX_HEADERS:
-            self._refuse(431, "too many headers")
+        """Few of them mean anything, and none that comes after the body does (RFC 9110 section 6.5)."""
+        self._count += 1
+        self._header_bytes += len(name) + len(value)
+        if self._count > MAX_HEADERS or self._header_bytes > MAX_REQUEST:
+            self._refuse(431, "the headers are too many, or too large")
+        if not self._in_headers:
+            return
         lower = name.lower()
-        if lower == b"authorization":
-            self._authorization = value.decode("latin-1")
-        elif lower == b"content-type":
-            self._content_type = value.partition(b";")[0].strip().lower()
-        elif lower in _OF_BROWSERS:
+        if lower in _ONCE:
+            if lower in self._headers:
+                self._refuse(400, _NOT_HTTP)
+            self._headers[lower] = value
+        elif lower in self._of_browsers:
             # A header that comes twice is none: whoever put the second one there is not to choose which of them counts.
-            self._of_browsers[lower] = "" if lower in self._of_browsers else value.decode("latin-1")
+            self._headers[lower] = b"" if lower in self._headers else value
 
     def on_headers_complete(self) -> None:
         """From here on the body is counted."""
-        self._reading_headers = False
+        self._in_headers = False
+        if self._headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            self._refuse(400, _NOT_HTTP)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -204,38 +191,33 @@ class Connection(asyncio.Protocol):
         """A whole request."""
         if self._over:
             return
-        if self._task is not None:
-            self._refuse(400, "one request at a time")
-            return
         if self._parser.should_upgrade():  # what follows would be no HTTP
             self._refuse(400, "nothing else is spoken here")
             return
+        headers = self._headers
         path, question, query = self._path.partition(b"?")
+        authorization = headers.get(b"authorization")
         request = Request(
             self._parser.get_method(),
             path,
             self._body,
-            self._authorization,
-            self._content_type,
-            bool(question),
-            query,
-            *(self._of_browsers.get(name) for name in _OF_BROWSERS),
+            None if authorization is None else authorization.decode("latin-1"),
+            headers.get(b"content-type", b"").partition(b";")[0].strip().lower(),
+            query if question else None,
+            headers,
         )
-        known = Known(request, self._parser.should_keep_alive())
-        self._messages.append(known)
-        self._answer(known)
-
-    def _answer(self, known: Known) -> None:
-        keep_alive = known.keep_alive and not self._connections.draining
-        if keep_alive:
-            self._reset()
-        answer = self._handler(self.peer, known.request)
+        # Who does not read what was answered gets this answer, too, and no further one.
+        keep_alive = self._parser.should_keep_alive() and not self._connections.draining and not self._paused
+        self._begin()
+        try:
+            answer = self._handler(self.peer, request)
+        except Exception:
+            logger.exception("a request could not be answered")
+            answer, keep_alive = plain(503, "the agent cannot answer"), False
         if isinstance(answer, Answer):
             self._send(answer, keep_alive)
             return
-        self._wait_for(answer, keep_alive=keep_alive)
-
-    def _wait_for(self, answer: Awaitable[Answer], *, keep_alive: bool) -> None:
+        self._asking = len(request.body)
         self.deadline = float("inf")  # those who answer have a deadline of their own
         self._transport.pause_reading()
         self._task = asyncio.ensure_future(answer)
@@ -245,6 +227,8 @@ class Connection(asyncio.Protocol):
 
     def _answered(self, task: asyncio.Future[Answer], keep_alive: bool) -> None:
         self._task = None
+        self._asking = 0
+        self._connections.hold(self, self._received)
         if task.cancelled() or self._over:
             return
         if task.exception() is not None:
@@ -273,7 +257,7 @@ class Connection(asyncio.Protocol):
         """Its time is over."""
         if self._over or self._transport.get_write_buffer_size():
             self.abort()
-        elif self._path or self._body:
+        elif self._received:
             self._refuse(408, "the request did not end in time")
         else:
             self.finish()

@@ -1,33 +1,27 @@
-"""All connections that are open: counted, swept, closed; and what their requests have in common."""
+"""All connections that are open: counted, swept, closed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from ipaddress import IPv6Address
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from flytekitplugins.authagent.agent.http import Request
 from flytekitplugins.authagent.agent.peer import Peer
 
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_PER_USER = 512
 
-MAX_KNOWN = 256
-MAX_KNOWN_BYTES = 2048
-"""Requests that are known by their bytes: most callers say the very same, and need not be parsed again."""
-
-_NOTHING_SECRET = frozenset(
-    b"grant_type audience resource scope requested_token_type requested_subject min_lifetime execution task".split()
-)
-"""Parameters of a request that may be known: a token that was shown is not kept."""
+MAX_HELD = 16 << 20
+"""Bytes of all requests that are being read or answered; one user may have half of it."""
 
 
 class Open(Protocol):
-    """One of them. `deadline` is by the event loop's clock."""
+    """One of them. `deadline` is by the event loop's clock; `held` are the bytes of its request that are kept."""
 
     peer: Peer | None
     deadline: float
+    held: int
 
     def give_up(self) -> None:
         """Its time is over."""
@@ -39,22 +33,15 @@ class Open(Protocol):
         """Close it now."""
 
 
-class Known(NamedTuple):
-    """What the parser made of certain bytes: they were a whole request, and nothing else."""
-
-    request: Request
-    keep_alive: bool
-
-
 class Connections:
-    """Those that are open, and the requests that are `known` by their bytes."""
+    """Those that are open."""
 
     def __init__(self, limit: int = MAX_CONNECTIONS, per_user: int = MAX_CONNECTIONS_PER_USER) -> None:
         self._limit, self._per_user = limit, per_user
         self._open: set[Open] = set()
         self._by_user: Counter[int | str] = Counter()
+        self._held_by_user: Counter[int | str] = Counter()
         self.draining = False
-        self.known: dict[bytes, Known] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -76,24 +63,28 @@ class Connections:
         """It is closed."""
         if connection in self._open:
             self._open.remove(connection)
+            self.hold(connection, 0)
             user = _user(connection)
             self._by_user[user] -= 1
             if not self._by_user[user]:
                 del self._by_user[user]
 
+    def hold(self, connection: Open, size: int) -> bool:
+        """Whether `connection` may keep `size` bytes of a request. What it kept before is replaced."""
+        more = size - connection.held
+        if not more or connection not in self._open:
+            return True
+        connection.held = size
+        user = _user(connection)
+        self._held_by_user[user] += more
+        if not self._held_by_user[user]:
+            del self._held_by_user[user]
+        return more < 0 or (self._held_by_user[user] <= MAX_HELD // 2 and sum(self._held_by_user.values()) <= MAX_HELD)
+
     def sweep(self, now: float) -> None:
         """End what takes too long."""
         for connection in [c for c in self._open if c.deadline < now]:
             connection.give_up()
-
-    def learn(self, data: bytes, known: Known) -> None:
-        """Remember `known` for `data`, if it is short, ordinary, and holds no secret."""
-        request = known.request
-        names = {pair.partition(b"=")[0] for pair in request.body.split(b"&")}
-        if request.path == b"/token" and not request.authorization and names <= _NOTHING_SECRET:
-            if len(self.known) >= MAX_KNOWN:
-                self.known.clear()
-            self.known[data] = known
 
     async def drain(self, seconds: float) -> None:
         """Let those that are being answered finish, and end the others."""

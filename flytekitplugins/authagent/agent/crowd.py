@@ -1,25 +1,41 @@
-"""Who waits for mints: one caller that asks for ever new tokens must not keep the provider to itself."""
+"""
+Limits what one caller costs the identity provider: the tokens it may wait for at one time, and the new ones a second.
+
+A caller can ask for as many different tokens as there are subsets of a rule's scopes, and as many as it has tokens to
+exchange. Each is a request to the identity provider, which serves others too.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from flytekitplugins.authagent.agent.http import Answer
-from flytekitplugins.authagent.agent.refusal import busy
+from flytekitplugins.authagent.agent.refusal import Refusal, busy
+from flytekitplugins.authagent.agent.token_bucket import TokenBuckets
 from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.source import Source
 
 LIMIT = 32
-"""Different tokens that one user, or one pod, may wait for at a time: each is a request to the provider."""
+"""Different tokens that one user, or one pod, may wait for at a time."""
+
+BURST = 64
+"""New tokens that a caller may have at once. After that they come at the configured rate (`mint_rate`)."""
 
 
 class Crowd:
-    """Callers and the sources that they wait for. Any number may wait for the same one."""
+    """
+    Callers and the sources that they wait for. Any number may wait for the same one.
 
-    def __init__(self) -> None:
+    `rate`: requests to identity providers a second that one caller may cause; tokens that are there cost nothing.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._mints = rate, TokenBuckets(rate, BURST)
         self._waiting: defaultdict[object, Counter[Source]] = defaultdict(Counter)
         self._for_people: Counter[object] = Counter()
 
@@ -30,6 +46,20 @@ class Crowd:
         waiting = self._waiting.get(_holder(workload), ())
         if len(waiting) >= LIMIT and source not in waiting and not source.held():
             raise busy("too many different tokens are being waited for", f"{len(waiting)} at a time")
+
+    def use(self, rate: float) -> None:
+        """Go on by this rate. Buckets are as they were where it is the same."""
+        if rate != self._rate:
+            self._rate, self._mints = rate, TokenBuckets(rate, BURST)
+
+    def may_mint(self, workload: Workload) -> bool:
+        """Whether the caller may cause one more request to an identity provider; then it is counted."""
+        return self._mints.take(_holder(workload), time.monotonic())
+
+    def slower(self) -> Refusal:
+        """What a caller hears that may not mint now, and after how many seconds it may again."""
+        words = "too many new tokens are asked for; slow down"
+        return busy(words, f"more than {BURST}, and {self._rate:g} a second", math.ceil(1 / self._rate))
 
     def waiting(self, workload: Workload, source: Source, answer: Awaitable[Answer]) -> asyncio.Future[Answer]:
         """`answer`, until which the caller counts as waiting for `source`: from now on, not only once it is awaited."""

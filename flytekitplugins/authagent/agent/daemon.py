@@ -22,7 +22,7 @@ from flytekitplugins.authagent.agent.audit import Audit
 from flytekitplugins.authagent.agent.delegation import Delegation
 from flytekitplugins.authagent.agent.file import AgentFile
 from flytekitplugins.authagent.agent.forward import Forward
-from flytekitplugins.authagent.agent.listener import Listener
+from flytekitplugins.authagent.agent.listener import BACKLOG, Listener
 from flytekitplugins.authagent.agent.mint import Mint
 from flytekitplugins.authagent.agent.systemd import Notifier
 from flytekitplugins.authagent.errors import AuthAgentError, ConfigError
@@ -172,7 +172,6 @@ class _Serving:
 
     async def until_stopped(self, listener: Listener | None) -> None:
         """Listen, answer, stop."""
-        from flytekitplugins.authagent.agent.acceptor import Acceptor
         from flytekitplugins.authagent.agent.connection import Connection
 
         loop = asyncio.get_running_loop()
@@ -181,12 +180,10 @@ class _Serving:
             loop.add_signal_handler(number, stop.set)
         reloads: set[asyncio.Task[None]] = set()
         loop.add_signal_handler(signal.SIGHUP, lambda: _kept(reloads, loop.create_task(self._reload())))
-        acceptor = None
         servers: list[Any] = []
         if listener is not None:
             made = partial(Connection, self._server.on_socket, self._connections, attested=True)
-            acceptor = Acceptor(listener.socket, self._server.on_socket, self._connections, made)
-            servers.append(acceptor)
+            servers.append(await loop.create_unix_server(made, sock=listener.socket, backlog=BACKLOG))
         if self._hub:
             await self._hub.start(self._server)
         if self._file.health:
@@ -200,8 +197,6 @@ class _Serving:
         self._notifier.stopping()
         for listening in servers:
             listening.close()
-        if acceptor:
-            await acceptor.handed_over()
         await asyncio.gather(
             self._connections.drain(DRAIN_SECONDS), *([self._hub.stop(DRAIN_SECONDS)] if self._hub else [])
         )

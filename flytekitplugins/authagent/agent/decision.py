@@ -20,12 +20,21 @@ class Given(NamedTuple):
     after_expiry: bytes
 
 
+Key = tuple[int, int, Asked]
+"""A user, its group, and what it asks for, as it was read: nothing else of a request counts when it is asked again."""
+
+
 @dataclass
 class Decision:
-    """What a workload gets for a certain request, and the part of its audit record that is always the same."""
+    """
+    What a workload gets for a certain request, and the part of its audit record that is always the same.
+
+    `key` is what it is remembered by; `None` for one that is not.
+    """
 
     asked: Asked
     rule: Rule
     source: Source | None
     record: dict[str, Any]
+    key: Key | None = None
     given: Given | None = None

@@ -110,6 +110,7 @@ class AgentFile(Section):
     attestor: Literal["kernel", "kubernetes"] = "kernel"
     kubernetes: KubernetesSettings | None = None
     health: Annotated[str, AfterValidator(_address)] | None = None
+    mint_rate: Annotated[float, Field(gt=0, le=1000, strict=False)] = 2.0
 
     @property
     def exchanges(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from flytekitplugins.authagent.agent.rule import Rule
 from flytekitplugins.authagent.agent.shared_threads import SharedThreads
 from flytekitplugins.authagent.agent.upstream import HubSpec, Kinds
 from flytekitplugins.authagent.agent.workload import Workload
+from flytekitplugins.authagent.bounded_cache import BoundedCache, text_size
 from flytekitplugins.authagent.credential import Credential, Secret, claims
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
 from flytekitplugins.authagent.http import Door
@@ -38,7 +38,8 @@ PATIENCE = 12.0
 """Requests that wait for their turn, those of one pod, and the seconds for which they do."""
 
 REMEMBERED = 4096
-"""Tokens kept for the time in which a hub cannot be asked."""
+BYTES = 16 << 20
+"""Tokens kept for the time in which a hub cannot be asked, and their bytes."""
 
 LOOK_SECONDS = 3.0
 """For a look at the caller's grant, which is only told to it."""
@@ -74,12 +75,12 @@ class Forward:
             refusal="too many requests wait for the hub",
         )
         self._flights: dict[tuple[_Key, Asked], asyncio.Future[Delegated]] = {}
-        self._kept: OrderedDict[_Key, Credential] = OrderedDict()
+        self._kept: BoundedCache[_Key, Credential] = BoundedCache(REMEMBERED, BYTES, _size)
 
     def use(self, upstreams: Mapping[str, Kinds]) -> None:
         """Ask these from now on. What came from a hub that is another one now is forgotten."""
-        for key in [key for key in self._kept if upstreams.get(key.upstream) != self._upstreams.get(key.upstream)]:
-            del self._kept[key]
+        before = self._upstreams
+        self._kept.drop(lambda key, _kept: upstreams.get(key.upstream) != before.get(key.upstream))
         self._upstreams = upstreams
 
     async def token(self, workload: Workload, asked: Asked, rule: Rule, shown: Secret | None) -> Delegated | Ungranted:
@@ -142,14 +143,15 @@ class Forward:
                 raise
             return Delegated(kept, {"hub": "not asked"})
         except (Refusal, Denied):
-            self._kept.pop(key, None)
+            self._kept.pop(key)
             raise
         check_lifetime(credential, rule.give.max_lifetime, key.upstream, rule.name)
-        self._kept[key] = credential
-        self._kept.move_to_end(key)
-        while len(self._kept) > REMEMBERED:
-            self._kept.popitem(last=False)
+        self._kept.put(key, credential)
         return Delegated(credential, {"speaks_for": claims(credential.token).get("sub")})
+
+
+def _size(key: _Key, credential: Credential) -> int:
+    return text_size(key.pod, *key.scopes, key.audience, key.subject, credential.token.reveal())
 
 
 def _holder(workload: Workload) -> object:

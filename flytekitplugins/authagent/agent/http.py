@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any, NamedTuple
 
 from flytekitplugins.authagent.agent.refusal import Refusal
@@ -35,8 +35,10 @@ FORM = b"application/x-www-form-urlencoded"
 
 class Request(NamedTuple):
     """
-    A whole request. `path` has no query; `authorization`, `content_type` and the last three are headers, where there
-    are any.
+    A whole request. `path` has no query, and `query` is `None` where there is no question mark.
+
+    `headers` are those that the connection looks at, by small name. They make a request unfit to be the key of
+    anything: what is remembered is keyed by what was read from a request (`asked.Asked`), never by its bytes.
     """
 
     method: bytes
@@ -44,11 +46,8 @@ class Request(NamedTuple):
     body: bytes = b""
     authorization: str | None = None
     content_type: bytes = b""
-    has_query: bool = False
-    query: bytes = b""
-    cookie: str | None = None
-    origin: str | None = None
-    fetch_site: str | None = None
+    query: bytes | None = None
+    headers: Mapping[bytes, bytes] = {}
 
 
 class Answer(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,6 +27,7 @@ from flytekitplugins.authagent.agent.projected_token import ProjectedToken
 from flytekitplugins.authagent.agent.refusal import Refusal, unavailable
 from flytekitplugins.authagent.agent.shared_threads import SharedThreads
 from flytekitplugins.authagent.agent.workload import Pod, Workload
+from flytekitplugins.authagent.bounded_cache import BoundedCache, text_size
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.source import Clock
 
@@ -54,8 +55,15 @@ PATIENCE = SECONDS - 1
 
 REMEMBERED = 4096
 EXECUTIONS = 1024
-"""Tokens, pods and executions that are kept, the least recently used dropped first. Only what was attested is."""
+BYTES = 8 << 20
+"""
+Tokens, pods and executions that are kept, and the bytes of each kind, the least recently used dropped first. Only what
+was attested is. Labels and the identity are written by whoever launches, at any length.
+"""
 
+
+HINT = 64
+"""Bytes that a label has beside its text."""
 
 Behind = tuple[str, Reference]
 """A workflow, by the namespace that it was looked for in and the reference to it: others are checked anew."""
@@ -99,9 +107,9 @@ class Kubernetes:
         self._settings = settings.model_copy(update={"node_name": settings.node(os.environ), "node_name_env": None})
         self._clock = clock or Clock()
         self._api = api_server or ApiServer(settings)
-        self._tokens: OrderedDict[bytes, _Reviewed] = OrderedDict()
-        self._pods: OrderedDict[str, _Known] = OrderedDict()
-        self._executions: OrderedDict[Behind, dict[str, Any]] = OrderedDict()
+        self._tokens: BoundedCache[bytes, _Reviewed] = BoundedCache(REMEMBERED, BYTES, _token_size)
+        self._pods: BoundedCache[str, _Known] = BoundedCache(REMEMBERED, BYTES, _pod_size)
+        self._executions: BoundedCache[Behind, dict[str, Any]] = BoundedCache(EXECUTIONS, BYTES, _execution_size)
         self._flights: dict[bytes, asyncio.Task[Pod]] = {}
         self._counts: Counter[str] = Counter()
         self._new = SharedThreads(
@@ -185,7 +193,7 @@ class Kubernetes:
             raise unavailable("pods cannot be attested for now", "the agent reads its configuration anew") from None
         except Refusal as refusal:
             if refusal.status == 401:
-                self._tokens.pop(token.digest, None)  # this token opens nothing more; whoever else knows the pod stays
+                self._tokens.pop(token.digest)  # this token opens nothing more; whoever else knows the pod stays
             raise
         finally:
             del self._flights[token.digest]
@@ -194,7 +202,7 @@ class Kubernetes:
     def _ask(self, token: ProjectedToken, deadline: float) -> _Found:
         """The checks in order, in a thread. Raises `Refusal`, and `_Gone` for a pod that is dead for certain."""
         review = reviewed(self._api.review(token.secret, deadline), self._settings)
-        known = self._pods.get(review.pod_uid)
+        known = self._pods.peek(review.pod_uid)
         if known is not None and self._clock.steady() < known.checked + FRESH:
             return _Found(review, known.pod, checked=False, workflow=None)
         try:
@@ -206,7 +214,7 @@ class Kubernetes:
         if reference is None:
             return _Found(review, pod, checked=True, workflow=None)
         behind = (review.namespace, reference)
-        execution = self._executions.get(behind)
+        execution = self._executions.peek(behind)
         if execution is None:
             workflow = self._api.workflow(review.namespace, reference.name, deadline)
             execution = execution_of(workflow, reference, review.namespace, self._settings)
@@ -215,12 +223,12 @@ class Kubernetes:
     def _remember(self, token: ProjectedToken, found: _Found) -> Pod:
         now, review, pod = self._clock.steady(), found.review, found.pod
         known = _Reviewed(review.pod_uid, review.credential_id, now, token.expires_at)
-        _keep(self._tokens, token.digest, known, REMEMBERED)
+        self._tokens.put(token.digest, known)
         if found.checked:
-            _keep(self._pods, review.pod_uid, _Known(pod, now), REMEMBERED)
+            self._pods.put(review.pod_uid, _Known(pod, now))
         if found.workflow is not None:
             facts = {name: getattr(pod, name) for name in ("project", "domain", "execution", "identity")}
-            _keep(self._executions, found.workflow, facts, EXECUTIONS)
+            self._executions.put(found.workflow, facts)
         return replace(found.pod, credential_id=review.credential_id)
 
     def _remembered(self, token: ProjectedToken, seconds: float) -> Pod | None:
@@ -234,9 +242,8 @@ class Kubernetes:
         return replace(pod.pod, credential_id=known.credential_id)
 
     def _forget(self, pod_uid: str) -> None:
-        self._pods.pop(pod_uid, None)
-        for digest in [digest for digest, known in self._tokens.items() if known.pod_uid == pod_uid]:
-            del self._tokens[digest]
+        self._pods.pop(pod_uid)
+        self._tokens.drop(lambda _digest, known: known.pod_uid == pod_uid)
 
 
 class _Gone(Exception):
@@ -248,8 +255,16 @@ class _Gone(Exception):
         self.refusal = refusal
 
 
-def _keep(memory: OrderedDict[Any, Any], key: object, value: object, limit: int) -> None:
-    memory[key] = value
-    memory.move_to_end(key)
-    while len(memory) > limit:
-        memory.popitem(last=False)
+def _token_size(digest: bytes, known: _Reviewed) -> int:
+    return len(digest) + text_size(known.pod_uid, known.credential_id)
+
+
+def _pod_size(uid: str, known: _Known) -> int:
+    pod = known.pod
+    hints = [text for pairs in (pod.labels, pod.identity) for pair in pairs.items() for text in pair]
+    return text_size(uid, *pod.described().values(), *hints) + HINT * len(hints)
+
+
+def _execution_size(behind: Behind, facts: dict[str, Any]) -> int:
+    identity = [text for pair in facts["identity"].items() for text in pair]
+    return text_size(behind[0], *behind[1], facts["project"], facts["domain"], facts["execution"], *identity)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from flytekitplugins.authagent.agent.policy import scopes
 from flytekitplugins.authagent.agent.refusal import invalid_request, no_rule
 from flytekitplugins.authagent.agent.rule import Rule, Tokens
 from flytekitplugins.authagent.agent.upstream import Delegating, ExchangeSpec, Kinds, is_for_callers
+from flytekitplugins.authagent.bounded_cache import text_size
 from flytekitplugins.authagent.credential import Credential, claims, moment
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
 from flytekitplugins.authagent.oauth.message import Request
@@ -28,6 +29,10 @@ MINT_SECONDS = 25.0
 
 LIMIT = 1000
 """Sources kept. Rules have few audiences and sets of scopes; this bounds what callers can make of them."""
+
+
+USUAL_TOKEN = 4096
+"""Bytes that the token of a source is taken to have."""
 
 
 class Key(NamedTuple):
@@ -49,7 +54,7 @@ class Mint:
     """
 
     def __init__(self, upstreams: Mapping[str, Kinds]) -> None:
-        self._sources = Sources(LIMIT)
+        self._sources = Sources(LIMIT, _size)
         self._upstreams: Mapping[str, Kinds] = {}
         self._providers: dict[str, Provider] = {}
         self.minted: Counter[str] = Counter()
@@ -127,6 +132,13 @@ class Mint:
         self.healthy[key.name] = True
         self.minted[key.name] += 1
         return credential
+
+
+def _size(key: Hashable) -> int:
+    """Bytes of a source: the tokens that it exchanges, of which a request is made each time, and the one it holds."""
+    assert isinstance(key, Key)  # noqa: S101 - nothing else is a key here
+    shown = [each.token.reveal() for each in (key.subject_token, key.actor_token) if each]
+    return USUAL_TOKEN + 2 * text_size(*shown)
 
 
 def _wanted(key: Key) -> Wanted:

@@ -43,6 +43,6 @@ def unavailable(description: str, reason: str, retry_after: int = 1) -> Refusal:
     return Refusal(503, "temporarily_unavailable", description, reason, retry_after)
 
 
-def busy(description: str, reason: str) -> Refusal:
+def busy(description: str, reason: str, retry_after: int = 1) -> Refusal:
     """Not now, for this caller or whoever asks like it has too much going on."""
-    return Refusal(429, "temporarily_unavailable", description, reason, retry_after=1)
+    return Refusal(429, "temporarily_unavailable", description, reason, retry_after)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sized
+from functools import partial
 
 from flytekitplugins.authagent.agent import documents, policy
 from flytekitplugins.authagent.agent.answers import Answers
-from flytekitplugins.authagent.agent.asked import MAX_MEMORABLE, Asked, check_form, read
+from flytekitplugins.authagent.agent.asked import Asked, check_form, read
 from flytekitplugins.authagent.agent.attestor import Attestor
 from flytekitplugins.authagent.agent.audit import Audit, known
 from flytekitplugins.authagent.agent.children import Children
@@ -27,9 +28,7 @@ from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.errors import AuthAgentError
 from flytekitplugins.authagent.providers import Provider
-
-MAX_DECISIONS = 4096
-"""Decisions remembered: the same user asking the same again is the usual case, by far."""
+from flytekitplugins.authagent.source import Throttled
 
 
 class Server:
@@ -48,7 +47,7 @@ class Server:
     ) -> None:
         self._mint, self._audit, self._uid, self._delegation = mint, audit, uid, delegation
         self._settled = settled = Settled(file, attestor)
-        self._crowd = Crowd()
+        self._crowd = Crowd(file.mint_rate)
         self._readiness = Readiness(mint)
         self.metrics = Metrics(mint, connections)
         self._answers = answers = Answers(audit, self.metrics, settled)
@@ -61,6 +60,7 @@ class Server:
         """Answer by `file` from now on. Who waits for a mint is decided upon again when it is there."""
         self._mint.adopt(file.upstreams, providers)
         self._settled = settled = Settled(file, attestor)
+        self._crowd.use(file.mint_rate)
         self._answers.use(settled)
         self._children.use(settled)
         self._on_behalf.use(settled)
@@ -98,19 +98,19 @@ class Server:
 
     def _token(self, peer: Peer, request: Request) -> Answer | Awaitable[Answer]:
         settled = self._settled
-        decision = settled.decisions.get((peer.uid, peer.gid, request))
-        if decision is not None:
-            return self._answer(Workload(peer), decision)
         try:
             check_form(request)
-            asked = read(request.body, request.authorization, exchanges=settled.file.exchanges)
+            asked = read(request.body, request.authorization, exchanges=settled.exchanges)
+            decision = settled.decisions.get((peer.uid, peer.gid, asked))
+            if decision is not None:
+                return self._answer(Workload(peer), decision)
             if settled.file.hub:
                 asked = asked.as_workload()
             workload = settled.attestor.attest(peer, asked.shown)
         except Refusal as refusal:
             return self._answers.refused(Workload(peer), refusal, {})
         if isinstance(workload, Workload):
-            return self._decide(workload, asked, request)
+            return self._decide(workload, asked)
         return self._attested(peer, workload, asked)
 
     async def _attested(self, peer: Peer, attestation: Awaitable[Workload], asked: Asked) -> Answer:
@@ -120,7 +120,7 @@ class Server:
             return self._answers.refused(Workload(peer), refusal, {})
         return await there(self._decide(workload, asked))
 
-    def _decide(self, workload: Workload, asked: Asked, request: Request | None = None) -> Answer | Awaitable[Answer]:
+    def _decide(self, workload: Workload, asked: Asked) -> Answer | Awaitable[Answer]:
         """By the rules as they are now. What was decided for the kernel's word alone is remembered for `request`."""
         settled, peer = self._settled, workload.peer
         try:
@@ -130,19 +130,21 @@ class Server:
             decision = Decision(asked, rule, self._mint.source(rule, asked), known(workload, rule, asked))
         except Refusal as refusal:
             return self._answers.refused(workload, refusal, known(workload, asked=asked))
-        if request and workload.pod is None and len(request.body) <= MAX_MEMORABLE and asked.is_memorable:
-            if len(settled.decisions) >= MAX_DECISIONS:
-                settled.decisions.clear()
-            settled.decisions[peer.uid, peer.gid, request] = decision
+        if workload.pod is None and not peer.address and asked.is_memorable:
+            decision.key = peer.uid, peer.gid, asked
         return self._answer(workload, decision)
 
     def _answer(self, workload: Workload, decision: Decision) -> Answer | Awaitable[Answer]:
         assert decision.source is not None  # noqa: S101 - only those of people have none
         try:
             self._crowd.check(workload, decision.source)
-            answer = decision.source.ask(min_lifetime=decision.asked.min_lifetime)
+            answer = decision.source.ask(
+                min_lifetime=decision.asked.min_lifetime, may_fetch=partial(self._crowd.may_mint, workload)
+            )
         except Refusal as refusal:
             return self._answers.refused(workload, refusal, decision.record)
+        except Throttled:
+            return self._answers.refused(workload, self._crowd.slower(), decision.record)
         except AuthAgentError as failed:
             return self._answers.failed(workload, decision, failed)
         if isinstance(answer, Credential):
@@ -162,7 +164,7 @@ class Server:
                 return await there(self._decide(workload, decision.asked))  # rules have changed meanwhile
             assert decision.source is not None  # noqa: S101 - as in `_answer`
             least = decision.asked.min_lifetime
-            answer = decision.source.follow(credential, least)
+            answer = decision.source.follow(credential, least, partial(self._crowd.may_mint, workload))
             if not isinstance(answer, Credential):
                 answer = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(answer)), MINT_SECONDS)
             judged = decision.source.judge(answer, least)
@@ -170,6 +172,8 @@ class Server:
         except asyncio.TimeoutError:
             refusal = unavailable("the identity provider does not answer", f"no token within {MINT_SECONDS:g} s", 5)
             return self._answers.refused(workload, refusal, decision.record)
+        except Throttled:
+            return self._answers.refused(workload, self._crowd.slower(), decision.record)
         except AuthAgentError as failed:
             return self._answers.failed(workload, decision, failed)
 

@@ -147,7 +147,7 @@ class Hub:
             after_revocation=self._revoke_now,
             document_of_resource=self._resource,
         )
-        made = partial(Connection, self._routes.on_network, self._connections, attested=False)
+        made = partial(Connection, self._routes.on_network, self._connections, attested=False, browsers=True)
         self._listener = NetworkListener(self._file.listen or "", self._certificate, made, self._connections)
         server.metrics.beside.append(self._counted)
         server.troubles.append(self._trouble)

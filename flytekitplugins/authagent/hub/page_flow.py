@@ -27,6 +27,7 @@ from flytekitplugins.authagent.hub import pages
 from flytekitplugins.authagent.hub.browsers import Browsers
 from flytekitplugins.authagent.hub.consent import Consent, OtherPerson
 from flytekitplugins.authagent.hub.flyte import Executions
+from flytekitplugins.authagent.hub.page_request import PageRequest
 from flytekitplugins.authagent.hub.records import is_grant_id
 from flytekitplugins.authagent.hub.store import Grant, Store, Tokens
 from flytekitplugins.authagent.hub.watch import facts
@@ -103,7 +104,7 @@ class PageFlow:
     async def answer(self, peer: Peer, request: Request) -> Answer:
         """The page for `request`. Whatever goes wrong is a page, too."""
         try:
-            return await asyncio.wait_for(self._answer(peer, request), SECONDS)
+            return await asyncio.wait_for(self._answer(peer, PageRequest.of(request)), SECONDS)
         except asyncio.TimeoutError:
             return self._problem(503, "Not now", "This takes too long. Go back, and try again in a minute.")
         except _NotFound as failed:
@@ -114,7 +115,7 @@ class PageFlow:
             status = 503 if isinstance(failed, ProviderUnavailable) else 403
             return self._problem(status, "This did not work", "The identity provider, or the hub, did not go along.")
 
-    async def _answer(self, peer: Peer, request: Request) -> Answer:
+    async def _answer(self, peer: Peer, request: PageRequest) -> Answer:
         if request.path == CALLBACK.encode():
             return await self._returned(peer, request) if request.method == b"GET" else not_allowed(b"GET")
         if request.method not in (b"GET", b"POST"):
@@ -146,7 +147,7 @@ class PageFlow:
             404, "Nothing to allow here", "This link has been used, or is too old. Start again where it came from."
         )
 
-    async def _ask(self, request: Request, grant: Grant, name: str) -> Answer:
+    async def _ask(self, request: PageRequest, grant: Grant, name: str) -> Answer:
         sign_in = await self._in(lambda: self.consent.sign_in)
         seen, silent = None, False
         try:
@@ -169,7 +170,7 @@ class PageFlow:
             question, proof, sign_in_origin=sign_in, now=self._now(), secure=self._secure, set_cookie=cookie
         )
 
-    async def _decided(self, peer: Peer, request: Request, grant: Grant, kept: Secret) -> Answer:
+    async def _decided(self, peer: Peer, request: PageRequest, grant: Grant, kept: Secret) -> Answer:
         form = _fields(request.body) if request.content_type == FORM else {}
         if not self._browsers.invited(
             request.cookie, request.origin, grant.id, form.get("proof", ""), fetch_site=request.fetch_site
@@ -195,7 +196,7 @@ class PageFlow:
             return await self._nothing_to_ask(grant.id)
         return pages.onward(started.url, secure=self._secure)
 
-    async def _returned(self, peer: Peer, request: Request) -> Answer:
+    async def _returned(self, peer: Peer, request: PageRequest) -> Answer:
         """The identity provider sent the browser back. Nothing of the query is believed before its `state` is ours."""
         query = _fields(request.query)
         grant_id = query.get("state", "").partition(".")[0]
