@@ -34,6 +34,11 @@ class Chromium:
         """Go there, as if it was typed in."""
         self._call("Page.navigate", url=url)
 
+    def emulate(self, *, width: int, scheme: str) -> None:
+        """Be a screen of so many pixels, for somebody who likes it `light` or `dark`."""
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=640, deviceScaleFactor=1, mobile=False)
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
     def evaluate(self, script: str) -> Any:
         """What a script in the page comes to; `None` while a page is on its way."""
         return self._call("Runtime.evaluate", expression=script, returnByValue=True).get("result", {}).get("value")

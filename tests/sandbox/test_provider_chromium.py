@@ -94,3 +94,22 @@ def test_no_other_page_frames_it(browser, client):
             browser.evaluate(frame + repr(url) + done)
             browser.wait("window.done")
             assert browser.frames() == [shown]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_fit_a_phone_and_follow_the_colour_scheme(browser, scheme):
+    browser.emulate(width=360, scheme=scheme)
+    with running("external") as provider:
+        device = provider.ask_at("device_authorization_endpoint", {"client_id": "flytectl"}).json()
+        pages = {
+            asking(provider): "Sign in",
+            device["verification_uri"]: "Connect a device",
+            device["verification_uri_complete"]: "Sign in",
+        }
+        for url, title in pages.items():
+            browser.open(url)
+            browser.wait(f"document.title == '{title}'")
+
+            assert browser.evaluate("document.documentElement.scrollWidth") <= 360
+            back = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert back == {"light": "rgb(243, 244, 247)", "dark": "rgb(18, 20, 23)"}[scheme]

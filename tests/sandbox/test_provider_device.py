@@ -170,7 +170,8 @@ def test_the_page_asks_for_the_code_first_and_shows_it_for_comparison(provider: 
 
     assert (empty.status, page.status) == (200, 200)
     assert b'name="user_code"' in empty.body
-    assert b"flytectl asks to act for you: all offline" in page.body
+    assert b"flytectl</bdi> asks to act for you" in page.body
+    assert b"all offline" in page.body
     for one in (empty, page):
         assert one.headers["x-frame-options"] == "DENY"
         assert "default-src 'none'" in one.headers["content-security-policy"]

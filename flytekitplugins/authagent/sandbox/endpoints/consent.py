@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 
 from authlib.oauth2.rfc6749 import InvalidRequestError
 
 from flytekitplugins.authagent.sandbox import token_request
 from flytekitplugins.authagent.sandbox.browser import Browsers
 from flytekitplugins.authagent.sandbox.exchange import Answer, Call
-from flytekitplugins.authagent.sandbox.page import page
+from flytekitplugins.authagent.sandbox.page import name, page
 from flytekitplugins.authagent.sandbox.users import USERS
 
 
@@ -26,15 +25,17 @@ def ask(call: Call, browsers: Browsers, *, client_id: str, scope: str, detail: s
     """The page with the question. Its form comes back to the very URL of `call`."""
     proof, headers = browsers.invite(call)
     users = "".join(
-        f'<p><label><input type="radio" name="user" value="{user}"{" checked" * (user == USERS[0])}> {user}</label></p>'
+        f'<label class="choice"><input type="radio" name="user" value="{user}"{" checked" * (user == USERS[0])}>'
+        f"{user}</label>"
         for user in USERS
     )
-    body = (
-        f"<p>{escape(client_id)} asks to act for you{': ' if scope else ''}{escape(scope)}</p>{detail}"
-        f'<form method="post"><input type="hidden" name="proof" value="{proof}">{users}'
-        '<p><button type="submit" name="decision" value="allow">Allow</button> '
-        '<button type="submit" name="decision" value="deny">Deny</button></p></form>'
-    )
+    scopes = f"<dl><div><dt>Scopes</dt><dd>{name(scope)}</dd></div></dl>" if scope else ""
+    body = f"""<p class="lead">{name(client_id)} asks to act for you.</p>
+{scopes}{detail}
+<form method="post" autocomplete="off"><input type="hidden" name="proof" value="{proof}">
+<fieldset><legend>Who are you? The sandbox asks for no password.</legend>{users}</fieldset>
+<button class="allow" name="decision" value="allow">Allow</button>
+<button name="decision" value="deny">Deny</button></form>"""
     return page(200, "Sign in", body, *headers, leads_to=leads_to)
 
 

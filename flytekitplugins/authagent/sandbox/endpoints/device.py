@@ -16,9 +16,11 @@ from flytekitplugins.authagent.sandbox.device_codes import LIFETIME
 from flytekitplugins.authagent.sandbox.endpoints import consent
 from flytekitplugins.authagent.sandbox.exchange import Answer, Call, json_answer
 from flytekitplugins.authagent.sandbox.grants.client_authentication import ANY
-from flytekitplugins.authagent.sandbox.page import page
+from flytekitplugins.authagent.sandbox.page import name, page
 
 PAGE_PATH = "/device"
+
+UNKNOWN_CODE = "No device is waiting with this code. Check what your device shows, and type it again"
 
 
 class DeviceAuthorization:
@@ -77,28 +79,32 @@ class DevicePage:
                 return _enter(200, "")
             waiting = issuer.device_codes.shown(user_code, now=issuer.now())
             if waiting is None:
-                raise InvalidRequestError("No device waits that shows this code")
+                raise InvalidRequestError(UNKNOWN_CODE)
             if call.method != "POST":
-                shown = f"<p>The device shows <strong>{escape(waiting.user_code)}</strong>. If not, choose Deny.</p>"
+                shown = (
+                    f'<p class="warning">Your device must show the code {name(waiting.user_code)}. '
+                    "If it shows another code, choose Deny.</p>"
+                )
                 return consent.ask(call, self._browsers, client_id=waiting.client_id, scope=waiting.scope, detail=shown)
             decision = consent.decision(call, self._browsers)
             decided = issuer.device_codes.decide(user_code, decision.user, allowed=decision.allowed, now=issuer.now())
             if decided is None:
-                raise InvalidRequestError("No device waits that shows this code")
+                raise InvalidRequestError(UNKNOWN_CODE)
         except OAuth2Error as wrong:
             counts.note("refused_requests", "anonymous")
             return _enter(400, str(wrong.description))
         counts.note("sign_ins" if decision.allowed else "denials", decided.client_id)
         said = "The device may act for you now." if decision.allowed else "The device was told no."
-        return page(200, "Done", f"<p>{said} You can close this page.</p>")
+        mark = "good" if decision.allowed else "no"
+        return page(200, "Done", f"<p>{said}</p><p>You can close this page.</p>", mark=mark)
 
 
 def _enter(status: int, wrong: str) -> Answer:
     """The page that asks for the code."""
-    body = (
-        f"<p>{escape(wrong)}</p>"
-        '<form method="get"><p><label>The code that your device shows '
-        '<input name="user_code" autocomplete="off" autofocus required maxlength="20"></label> '
-        '<button type="submit">Next</button></p></form>'
-    )
+    problem = f'<p class="warning">{escape(wrong)}</p>' if wrong else ""
+    body = f"""{problem}<form method="get">
+<label class="field">The code that your device shows
+<input name="user_code" autocomplete="off" autocapitalize="characters" spellcheck="false" autofocus required
+maxlength="20"></label>
+<button class="allow">Next</button></form>"""
     return page(status, "Connect a device", body)
