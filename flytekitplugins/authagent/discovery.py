@@ -28,7 +28,9 @@ from flytekitplugins.authagent.credential import Secret, token
 from flytekitplugins.authagent.endpoint import Endpoint
 from flytekitplugins.authagent.errors import ConfigError, ProviderError, ProviderUnavailable, Rejected
 from flytekitplugins.authagent.flyte_probe import Failure
+from flytekitplugins.authagent.oauth import echo
 from flytekitplugins.authagent.oauth.discovery import Metadata, from_document
+from flytekitplugins.authagent.oauth.message import Request
 from flytekitplugins.authagent.oauth.userinfo import Person, person
 
 TIMEOUT = 10.0
@@ -194,7 +196,11 @@ def user_info(server: FlyteServer, header: str, token: Secret | None) -> Person 
     answer = server.call("UserInfo", UserInfoRequest(), IdentityServiceStub, header=(header, token) if token else None)
     if answer is None:
         return None
-    return person({"sub": answer.subject, "name": answer.name, "email": answer.email})
+    found = person({"sub": answer.subject, "name": answer.name, "email": answer.email})
+    if token:
+        sent = Request("", headers=(("Authorization", f"Bearer {token.reveal()}"),))
+        echo.check([found.subject, found.name, found.email], sent, f"Flyte at {server.endpoint.target}")
+    return found
 
 
 def kind(server: FlyteServer) -> flyte_kind.Kind | None:

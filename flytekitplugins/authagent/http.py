@@ -20,6 +20,7 @@ from flytekitplugins.authagent.errors import (
     ProviderError,
     ProviderUnavailable,
 )
+from flytekitplugins.authagent.oauth import echo
 from flytekitplugins.authagent.oauth.message import Request, Response
 
 MAX_BODY = 1 << 20
@@ -55,6 +56,7 @@ class Door:
         used; `ProviderUnavailable` where there is no answer in time; `ProviderError` where TLS fails or the answer is
         no HTTP or too large.
         """
+        echo.check_address(request)
         check_url(request.url)
         import requests
 

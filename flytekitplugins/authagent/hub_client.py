@@ -23,7 +23,7 @@ from flytekitplugins.authagent.errors import (
     Rejected,
 )
 from flytekitplugins.authagent.http import Door
-from flytekitplugins.authagent.oauth import error_code
+from flytekitplugins.authagent.oauth import echo, error_code
 from flytekitplugins.authagent.oauth.message import Request, Response
 
 STATUSES = ("pending", "active", "ended")
@@ -141,7 +141,10 @@ class HubClient:
 
     def _answer(self, path: str, form: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
         token = self.token()
-        return read(_sent(self.door, request(self.url + path, token, form)))
+        sent = request(self.url + path, token, form)
+        answer = read(_sent(self.door, sent))
+        echo.check([answer], sent, self.url)
+        return answer
 
 
 def request(url: str, token: Secret, form: Sequence[tuple[str, str]] = ()) -> Request:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,12 @@ FORMS = {
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     tmp_path.chmod(0o700)
     monkeypatch.syspath_prepend(str(TESTS))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "session_servers.HomeKeyring")
+    yield
+    logging.getLogger("flytekitplugins.authagent").setLevel(logging.NOTSET)  # doctor has set it, in this process
 
 
 @pytest.mark.parametrize(("token", "form"), FORMS.values(), ids=FORMS)

@@ -11,14 +11,20 @@ from flytekitplugins.authagent.providers.agent import AgentProvider
 
 _SAMPLE = re.compile(r'^authagent_(\w+)(?:\{(?:outcome|upstream)="([^"]*)"\})? (\S+)$', re.MULTILINE)
 
+_IDENTITY = re.compile(
+    r"(uid [0-9]{1,10})?(, )?(gid [0-9]{1,10})?"
+    r"|pod [a-z0-9-]{1,63}/[a-z0-9.-]{1,253}, (no execution|[\w.-]+:[\w.-]+:[\w.-]+)"
+)
+"""What an agent may say of its caller: numbers, and names as Kubernetes and Flyte have them."""
 
-def look(socket: Path) -> dict[str, Any] | None:
+
+def look(socket: Path, pod_token: Path | None = None) -> dict[str, Any] | None:
     """
     Facts by name; `None` where there is no agent. One that does not answer is a fact too.
 
     What it counts it tells its own user and root only, so the last three are missing for others.
     """
-    agent = AgentProvider(socket)
+    agent = AgentProvider(socket, token_file=pod_token)
     facts: dict[str, Any] = {"socket": str(socket)}
     try:
         ready = agent.page("/readyz")
@@ -37,11 +43,15 @@ def _identity(agent: AgentProvider) -> dict[str, Any]:
         known = agent.identity() or {}
     except AuthAgentError:
         return {"knows": "has no rule for us"}
-    pod = known.get("pod")
-    who = f"uid {known.get('uid')}, gid {known.get('gid')}"
+    pod, attestor = known.get("pod"), known.get("attestor")
+    who = ", ".join(f"{name} {known[name]}" for name in ("uid", "gid") if isinstance(known.get(name), int))
     if isinstance(pod, dict):
-        who = f"pod {pod.get('namespace')}/{pod.get('name')}, {pod.get('execution', 'no execution')}"
-    return {"attestor": known.get("attestor"), "knows": f"us as {who}"}
+        execution = f", {pod['execution']}" if "execution" in pod else ", no execution"
+        who = f"pod {pod.get('namespace')}/{pod.get('name')}{execution}"
+    return {
+        "attestor": attestor if attestor in ("kernel", "kubernetes") else None,
+        "knows": f"us as {who}" if _IDENTITY.fullmatch(who) else None,
+    }
 
 
 def _counted(text: str) -> dict[str, Any]:

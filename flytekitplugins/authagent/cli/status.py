@@ -30,7 +30,8 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     announce_commands()
     facts, status = _facts(options.endpoint, as_json=options.json)
-    agent = agent_facts.look(config.load(os.environ).socket)
+    settings = config.load(os.environ)
+    agent = agent_facts.look(settings.socket, settings.pod_token)
     if options.json:
         facts["agent"] = agent
     elif agent:

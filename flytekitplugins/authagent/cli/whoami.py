@@ -79,7 +79,8 @@ def _with_userinfo(known: Known, resolution: Resolution, credential: Credential,
     if session is None or session.userinfo_endpoint is None or session.credential.token != credential.token:
         return known
     try:
-        said = userinfo.read(provider.client.send(userinfo.request(session.userinfo_endpoint, credential.token)))
+        sent = userinfo.request(session.userinfo_endpoint, credential.token)
+        said = userinfo.read(provider.client.send(sent), sent)
     except AuthAgentError:
         return known
     if known.person.subject is None:

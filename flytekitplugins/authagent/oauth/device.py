@@ -7,7 +7,7 @@ from typing import Any
 
 from flytekitplugins.authagent.credential import Secret, number
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderError, ProviderUnavailable
-from flytekitplugins.authagent.oauth import error_code, token_response
+from flytekitplugins.authagent.oauth import echo, error_code, token_response
 from flytekitplugins.authagent.oauth.client_authentication import Added
 from flytekitplugins.authagent.oauth.message import Request, Response
 from flytekitplugins.authagent.oauth.target import Target, token_request
@@ -62,12 +62,14 @@ def read(response: Response, sent: Request, *, now: float) -> DeviceCode:
         raise ProviderError(f"{response.url} answered without a device_code, a user_code or a verification_uri")
     if not user_code.isprintable():
         raise ProviderError(f"{response.url} answered with a user_code that cannot be shown")
+    complete = _text(answer, "verification_uri_complete")
+    echo.check([user_code, uri, complete], sent, response.url)
     life = _seconds(answer, "expires_in", response.url, LONGEST_LIFE, default=600.0)
     return DeviceCode(
         Secret(code),
         user_code,
         _address(uri, response.url),
-        _address(complete, response.url) if (complete := _text(answer, "verification_uri_complete")) else None,
+        _address(complete, response.url) if complete else None,
         expires_at=now + life,
         interval=_seconds(answer, "interval", response.url, LONGEST_INTERVAL, default=DEFAULT_INTERVAL),
     )

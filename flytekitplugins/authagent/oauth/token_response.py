@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from flytekitplugins.authagent.credential import MAX_TOKEN, Credential, Secret, claims, moment, number, token
 from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderError, ProviderUnavailable
-from flytekitplugins.authagent.oauth import error_code
+from flytekitplugins.authagent.oauth import echo, error_code
 from flytekitplugins.authagent.oauth.message import Request, Response
 
 REFUSALS = frozenset(
@@ -37,6 +38,11 @@ HINTS = {
     "unauthorized_client": "allow this grant for the client",
 }
 
+
+SHOWN = ("sub", "name", "preferred_username", "nickname", "email", "scp", "scope")
+"""Claims that are shown to people."""
+
+_METADATA_KEY = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
 BEARER = frozenset({"", "bearer", "bearertoken"})
 """Spellings of the type, in lower case: some servers leave it empty, Apigee writes `BearerToken`."""
@@ -89,7 +95,10 @@ def read(response: Response, sent: Request, *, now: float, provider: str) -> Cre
     status, and never anything that was sent or the body.
     """
     if not response.is_refusal:
-        return _credential(response, now=now, provider=provider)
+        credential = _credential(response, now=now, provider=provider)
+        said = [claims(secret).get(name) for secret in _tokens(credential) for name in SHOWN]
+        echo.check([*credential.scopes, credential.header, *said], sent, response.url)
+        return credential
     if 300 <= response.status < 400:
         raise ProviderError(
             f"{response.url} answered {response.status}, a redirect, which a token endpoint does not do",
@@ -114,11 +123,15 @@ def _credential(response: Response, *, now: float, provider: str) -> Credential:
         secret,
         expires_at=now + min(known) if known else None,
         lifetime=expires_in if lifetime is None else max(lifetime, 0.0),
-        header=header if isinstance(header, str) and header else None,
+        header=header if isinstance(header, str) and _METADATA_KEY.fullmatch(header) else None,
         scopes=tuple(scope.split()) if isinstance(scope, str) else (),
         id_token=token(id_token, of=f"the id_token of {response.url}") if isinstance(id_token, str) else None,
         provider=provider,
     )
+
+
+def _tokens(credential: Credential) -> tuple[Secret, ...]:
+    return (credential.token, credential.id_token) if credential.id_token else (credential.token,)
 
 
 def check_type(kind: object, of: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.errors import Denied, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.oauth import echo
 from flytekitplugins.authagent.oauth.message import Request, Response
 
 LONGEST = 256
@@ -27,9 +28,9 @@ def request(userinfo_endpoint: str, token: Secret) -> Request:
     return Request(userinfo_endpoint, headers=headers)
 
 
-def read(response: Response) -> Person:
+def read(response: Response, sent: Request | None = None) -> Person:
     """
-    The person in `response`.
+    The person in `response`, which answers `sent`.
 
     Raises `Denied` where the token is not for that (it needs the scope `openid`), `ProviderUnavailable` and
     `ProviderError` where there is no answer to read.
@@ -39,7 +40,10 @@ def read(response: Response) -> Person:
     if response.is_refusal:
         kind = ProviderUnavailable if response.status >= 500 or response.status == 429 else ProviderError
         raise kind(f"{response.url} answered {response.status}")
-    return person(response.json())
+    found = person(response.json())
+    if sent is not None:
+        echo.check([found.subject, found.name, found.email], sent, response.url)
+    return found
 
 
 def person(claims: dict[str, object]) -> Person:

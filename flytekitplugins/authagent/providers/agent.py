@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from flytekitplugins.authagent import own_words, trust, wire
 from flytekitplugins.authagent.credential import MAX_TOKEN, Credential
 from flytekitplugins.authagent.errors import ConfigError, Denied, ProviderError, ProviderUnavailable
-from flytekitplugins.authagent.oauth import error_code, token_response
+from flytekitplugins.authagent.oauth import echo, error_code, token_response
 from flytekitplugins.authagent.oauth.message import Request, Response
 from flytekitplugins.authagent.providers import Wanted
 
@@ -109,7 +109,9 @@ class AgentProvider:
 
     def _identity(self, within: float | None = None) -> dict[str, Any]:
         shown = dict(self._assertion()).get("client_assertion", "")
-        return self._answer(self._ask(wire.get("/identity", shown), within=within)).json()
+        known = self._answer(self._ask(wire.get("/identity", shown), within=within)).json()
+        echo.check([known], Request("", (("client_assertion", shown),)), f"the agent at {self.socket}")
+        return known
 
     def _answer(self, reply: wire.Reply) -> Response:
         """What the agent answered. Raises as `fetch` where it refuses."""

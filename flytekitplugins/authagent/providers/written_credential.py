@@ -60,18 +60,24 @@ def read(text: str, wanted: Wanted, *, of: str, provider: str) -> Credential:
 
 
 def _from_json(text: str, wanted: Wanted, of: str, provider: str) -> Credential:
+    wrong: set[str] = set()
+    found, expires_at = None, None
     try:
         found = JsonCredential.model_validate(json.loads(text))
         expires_at = found.moment()
-    except ValidationError as wrong:
-        said = {str(next(iter(error["loc"]), "")) for error in wrong.errors(include_input=False)}
-        names = ", ".join(name if name in _KEYS else "another key" for name in sorted(said))
+    except ValidationError as invalid:
+        wrong = {str(next(iter(error["loc"]), "")) for error in invalid.errors(include_input=False)}
+    except (ValueError, RecursionError):
+        found = None
+    # Out here, for the context of an error raised up there would have what was read.
+    if wrong:
+        names = ", ".join(name if name in _KEYS else "another key" for name in sorted(wrong))
         raise ProviderError(
             f"{of} is not a credential: {names}: unknown, missing or of the wrong type",
             hint=f"it may hold {', '.join(JsonCredential.model_fields)}",
-        ) from None
-    except (ValueError, RecursionError):
-        raise ProviderError(f"{of} is neither a token nor a JSON credential") from None
+        )
+    if found is None:
+        raise ProviderError(f"{of} is neither a token nor a JSON credential")
     token_response.check_type(found.token_type, of)
     known: dict[str, Any] = {
         "scopes": found.scopes or tuple((found.scope or "").split()),
