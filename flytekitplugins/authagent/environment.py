@@ -36,7 +36,8 @@ def home(environ: Mapping[str, str]) -> Path:
     """
     The home directory of the user; the one of the user database where `HOME` is not set.
 
-    Raises `ConfigError` for one that is not an absolute path: it would be another one in every working directory.
+    Raises `ConfigError` for one that is not an absolute path, which would be another one in every working directory,
+    and for one that is a file. One that is not there is a home without files, such as that of a system user.
     """
     named = environ.get("HOME")
     try:
@@ -45,4 +46,6 @@ def home(environ: Mapping[str, str]) -> Path:
         raise ConfigError(f"HOME is not set, and uid {os.getuid()} has no home directory", hint="set HOME") from None
     if not found.is_absolute():
         raise ConfigError(f"HOME cannot be {named!r}: it must be an absolute path")
+    if os.path.isfile(found):  # noqa: PTH113 - a Path raises where it may not look
+        raise ConfigError(f"HOME names {found}, which is not a directory")
     return found
