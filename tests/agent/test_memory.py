@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +14,11 @@ from urllib.parse import urlencode
 
 import pytest
 import running_agent
+from attesting import Place
 from running_agent import FORM, Agent, request, rule
 from running_provider import Running
 
+from flytekitplugins.authagent.agent import kubernetes
 from flytekitplugins.authagent.agent.asked import Asked
 from flytekitplugins.authagent.agent.decision import Decision, Given
 from flytekitplugins.authagent.agent.settled import DECISION_BYTES, _size
@@ -219,3 +223,28 @@ def test_sources_are_bounded_by_the_bytes_of_their_keys() -> None:
     for number in range(1000):
         sources.get(f"{number:05}" + "x" * 60_000, object)  # type: ignore[arg-type,return-value]
     assert len(sources) <= BYTES / 60_000
+
+
+def test_pods_with_endless_labels_and_identities_do_not_stay(place: Place) -> None:
+    """Whoever launches an execution writes both, a megabyte of them if it likes."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(40):
+            identity = {"run_as": {"execution_identity": some(number, 500_000)}}
+            workflow = place.api.workflow(name=f"f{number}", securityContext=identity)
+            labels = {f"label-{part}": some(number, 63) for part in range(4000)}
+            pod = place.one(place.api.token(place.api.pod_of(workflow, name=f"p{number}", labels=labels)))
+            assert pod.execution
+            for kept_by_the_fake in (place.api.pods, place.api.workflows, place.api.tokens, place.api.seen):
+                kept_by_the_fake.clear()
+            place.api._remembered.clear()
+            del workflow, labels, pod
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    attestor = place.attestor
+    assert max(attestor._pods.size, attestor._executions.size, attestor._tokens.size) <= kubernetes.BYTES
+    assert 0 < len(attestor._pods) < 40
+    assert kept < 2 * kubernetes.BYTES + (8 << 20)
