@@ -150,7 +150,7 @@ def spec(
         "agent": lambda: AgentSpec(socket=settings.socket, token_file=settings.pod_token),
         "env": EnvSpec,
         "file": lambda: FileSpec(path=settings.token_file) if settings.token_file else _no_file(),
-        "api_key": ApiKeySpec,
+        "api_key": lambda: _api_key(flyte_config.load(environ), wanted),
         "passthrough": PassthroughSpec,
     }
     by_flyte: dict[str, Callable[[FlyteConfig], ProviderSpec | Unconfigured]] = {
@@ -170,6 +170,14 @@ def spec(
         config = flyte_config.load(environ)
         return by_flyte[name](config) if config.is_for(wanted) else _of_another(name, config, wanted)
     return Unconfigured(name, "no binding configures it", f"write a binding with kind: {name}")
+
+
+def _api_key(config: FlyteConfig, wanted: str | None) -> ApiKeySpec:
+    """A key says who the client is; what its tokens are for is configured as for any other client."""
+    if not config.is_for(wanted):
+        return ApiKeySpec()
+    admin = config.admin
+    return ApiKeySpec(scopes=admin.scopes, audience=admin.audience, audience_from_flyte=admin.useAudienceFromAdmin)
 
 
 def _of_another(name: str, config: FlyteConfig, wanted: str | None) -> ProviderSpec | Unconfigured:

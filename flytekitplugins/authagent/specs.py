@@ -130,6 +130,8 @@ class ApiKeySpec(Section):
     variable: Name | None = None
     path: AbsolutePath | None = None
     scopes: Scopes = ()
+    audience: Name | None = None
+    audience_from_flyte: bool = False
 
 
 class PassthroughSpec(Section):

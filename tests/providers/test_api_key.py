@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flytekitplugins.authagent import config, default_order
 from flytekitplugins.authagent.errors import ConfigError
-from flytekitplugins.authagent.providers.api_key import ApiKey, parse
+from flytekitplugins.authagent.providers import Wanted, plainly
+from flytekitplugins.authagent.providers.api_key import ApiKey, parse, provider
+from flytekitplugins.authagent.specs import ApiKeySpec
 
 
 def key(text: str, *, padded: bool = True, urlsafe: bool = False) -> str:
@@ -66,6 +70,43 @@ def test_what_is_none_is_an_error_that_names_its_place_and_not_its_content(text:
     assert str(caught.value).startswith("EAGER_API_KEY")
     assert "pl4nted" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+CONFIGURED = "admin: {endpoint: flyte.example.com, scopes: [of-the-file], audience: aud-of-the-file}\n"
+
+
+@pytest.mark.parametrize(
+    ("environ", "file", "wanted", "scopes", "audience"),
+    [
+        ({}, "", None, (), None),
+        ({"FLYTE_CREDENTIALS_SCOPES": "one,two"}, "", None, ("one", "two"), None),
+        ({"FLYTE_CREDENTIALS_OAUTH_SCOPES": "one"}, "", None, ("one",), None),
+        ({"FLYTE_CREDENTIALS_AUDIENCE": "aud"}, "", None, (), "aud"),
+        ({}, CONFIGURED, None, ("of-the-file",), "aud-of-the-file"),
+        ({}, CONFIGURED, "flyte.example.com", ("of-the-file",), "aud-of-the-file"),
+        ({}, CONFIGURED, "other.example.com", (), None),
+        ({"FLYTE_CREDENTIALS_SCOPES": "one"}, CONFIGURED, None, ("one",), "aud-of-the-file"),
+    ],
+)
+def test_what_the_tokens_of_a_key_are_for_is_configured_as_for_other_clients(  # noqa: PLR0917 - a row of the table
+    tmp_path: Path,
+    environ: dict[str, str],
+    file: str,
+    wanted: str | None,
+    scopes: tuple[str, ...],
+    audience: str | None,
+) -> None:
+    if file:
+        (tmp_path / ".flyte").mkdir()
+        (tmp_path / ".flyte" / "config.yaml").write_text(file)
+    environ = environ | {"HOME": str(tmp_path), "FLYTE_API_KEY": key('{"client_id": "cid", "client_secret": "csec"}')}
+    spec = default_order.spec("api_key", config.load(environ), environ, wanted=wanted)
+    assert isinstance(spec, ApiKeySpec)
+    found = provider(spec, environ, plainly("flyte.example.com"), plainly, in_pod=False)
+    configured = found.key()
+    assert configured is not None
+    target = found.client(configured).target(Wanted())
+    assert (target.scopes, target.audience) == (scopes, audience)
 
 
 @given(st.text() | st.text().map(key))

@@ -84,7 +84,12 @@ def provider(
 
     def client(key: ApiKey) -> OAuthClient:
         flyte = reach(key.endpoint) if key.endpoint else server
-        options = ClientCredentialsSpec.model_construct(client_id=key.client_id, scopes=spec.scopes)
+        options = ClientCredentialsSpec.model_construct(
+            client_id=key.client_id,
+            scopes=spec.scopes,
+            audience=spec.audience,
+            audience_from_flyte=spec.audience_from_flyte,
+        )
         known: dict[str, object] = {"client_authentication": "client_secret_basic"}
         if flyte:
             known |= {"ca_file": flyte.ca_file, "insecure_skip_verify": flyte.skip_verify}
