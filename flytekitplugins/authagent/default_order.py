@@ -249,6 +249,7 @@ def _made(kind: type[Any], config: FlyteConfig) -> ProviderSpec:
     if issubclass(kind, ClientCredentialsSpec):
         options["client_secret_file"] = admin.clientSecretLocation
         options["client_secret_env"] = admin.clientSecretEnvVar
+        options["token_endpoint"] = admin.tokenUrl
     try:
         made: ProviderSpec = kind(**options)
     except ValidationError as wrong:

@@ -67,6 +67,7 @@ class Admin(BaseModel):
     clientSecretLocation: FilePath | None = None
     clientSecretEnvVar: str | None = None
     scopes: Words = ()
+    tokenUrl: str | None = None
     audience: str | None = None
     useAudienceFromAdmin: bool = False
     authorizationHeader: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]+$")] | None = None

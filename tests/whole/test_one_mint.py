@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,59 @@ def test_fifty_processes_that_flytekit_itself_authenticates_cost_one_mint(
     counts = sandbox.counts.snapshot()
     assert counts["mints"] == {"flyte-agent": 1}
     assert counts["rpcs"] == {"ListProjects": {"accepted": 50, "rejected": 0}}
+
+
+def in_a_binding(sandbox: Sandbox, home: Path, secret: Path) -> dict[str, str]:
+    (home / ".flyte").mkdir(exist_ok=True)
+    provider = {"kind": "client_credentials", "client_id": "batch", "client_secret_file": str(secret)}
+    provider |= {"token_endpoint": sandbox.issuer.token_endpoint, "issuer": sandbox.issuer.issuer, "scopes": ["all"]}
+    binding = {"provider": provider, "authorization_header": "flyte-authorization"}
+    written(home / ".flyte" / "authagent.yaml", json.dumps({"bindings": [binding]}))
+    return {"FLYTE_CREDENTIALS_AUTH_MODE": "authagent"}
+
+
+def in_flytes_own_file(sandbox: Sandbox, home: Path, secret: Path) -> dict[str, str]:
+    admin = {"endpoint": sandbox.control_plane.endpoint, "insecure": True, "scopes": ["all"], "clientId": "batch"}
+    admin |= {"clientSecretLocation": str(secret), "tokenUrl": sandbox.issuer.token_endpoint}
+    written(home / "config.yaml", json.dumps({"admin": admin | {"authorizationHeader": "flyte-authorization"}}))
+    return {"FLYTECTL_CONFIG": str(home / "config.yaml"), "AUTHAGENT_PROVIDER": "client_credentials"}
+
+
+def written(file: Path, text: str) -> Path:
+    file.write_text(text)
+    file.chmod(0o600)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("configure", "call"),
+    [
+        (in_a_binding, "FlyteRemote(Config.auto(), 'flytesnacks', 'development').list_projects()"),
+        (in_a_binding, "remote.default().list_projects()"),
+        (in_flytes_own_file, "remote.default().list_projects()"),
+    ],
+)
+def test_what_the_configuration_says_is_not_discovered(
+    sandbox: Sandbox, client: dict[str, str], configure: Callable[..., dict[str, str]], call: str
+) -> None:
+    home = Path(client["HOME"])
+    secret = written(home / "secret", sandbox.issuer.clients["batch"].secret.reveal())
+    environ = {name: text for name, text in client.items() if name not in ("AUTHAGENT_SOCKET", "AUTHAGENT_PROVIDER")}
+    environ |= configure(sandbox, home, secret)
+    imports = (
+        "from flytekit.configuration import Config",
+        "from flytekit.remote import FlyteRemote",
+        "from flytekitplugins.authagent import remote",
+    )
+    program = "\n".join([*imports, call])
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=90, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    counts = sandbox.counts.snapshot()
+    assert (counts["rpcs"], counts["discoveries"]) == ({"ListProjects": {"accepted": 1, "rejected": 0}}, {})
+    assert counts["mints"] == {"batch": 1}
 
 
 def test_the_first_rpc_of_a_task_is_authenticated_and_the_only_one(sandbox: Sandbox, client: dict[str, str]) -> None:

@@ -21,7 +21,7 @@ from flytekitplugins.authagent.oauth.discovery import Metadata
 from flytekitplugins.authagent.oauth.message import Request, Response
 from flytekitplugins.authagent.oauth.target import Target
 from flytekitplugins.authagent.providers import Wanted
-from flytekitplugins.authagent.specs import ClientSpec
+from flytekitplugins.authagent.specs import ClientCredentialsSpec, ClientSpec
 
 MAX_SECRET = 64 * 1024
 """Bytes of a file with a secret, a key or an assertion."""
@@ -157,6 +157,8 @@ class OAuthClient:
         return self.secret
 
     def _discovered(self) -> Metadata:
+        if self.spec.token_endpoint and isinstance(self.spec, ClientCredentialsSpec):
+            return Metadata()  # it needs nothing else
         if self.spec.issuer:
             return discover(self.spec.issuer, self.door, needed=not self.spec.token_endpoint)
         if self.spec.token_endpoint:
