@@ -113,7 +113,7 @@ class ExecutionRecord:
     message: execution_pb2.Execution
     closure: compiler_pb2.CompiledWorkflowClosure
     inputs: literals_pb2.LiteralMap
-    given: literals_pb2.LiteralMap
+    given: literals_pb2.LiteralMap = field(default_factory=literals_pb2.LiteralMap)
     recovers: ExecutionRecord | None = None
     outputs: literals_pb2.LiteralMap = field(default_factory=literals_pb2.LiteralMap)
     nodes: dict[str, NodeRecord] = field(default_factory=dict)
