@@ -310,4 +310,4 @@ def test_the_table_of_the_documentation_is_this() -> None:
         for _, key, names, _ in (r.split("|") for r in rows)
     }
     assert table == flyte_config.VARIABLES
-    assert set(flyte_config.Admin.model_fields) == {*table, "useAudienceFromAdmin"}
+    assert set(flyte_config.Admin.model_fields) == {*table, "useAudienceFromAdmin", "tokenUrl"}  # keys of the file only
