@@ -212,7 +212,7 @@ def test_a_server_that_does_not_read() -> None:
     """A request that is larger than what the kernel takes: sending has the same deadline."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        gives_up(lambda: Door(timeout=SECONDS).send(Request(url, (("assertion", "x" * (16 << 20)),))))
+        gives_up(lambda: Door(timeout=SECONDS).send(Request(url, (("assertion", "x" * (8 << 20)),))))
 
 
 def test_a_connection_that_is_used_again_has_a_deadline_of_its_own_each_time() -> None:
