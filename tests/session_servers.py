@@ -83,6 +83,8 @@ class HomeKeyring(FileKeyring):
 class StuckKeyring(HomeKeyring):
     """Never answers."""
 
+    priority = -1  # type: ignore[assignment] # never chosen but by name
+
     def _trouble(self, method: str) -> None:
         time.sleep(3600)
 
@@ -90,12 +92,16 @@ class StuckKeyring(HomeKeyring):
 class RefusingKeyring(HomeKeyring):
     """Can be read, and takes nothing."""
 
+    priority = -1  # type: ignore[assignment] # never chosen but by name
+
     def set_password(self, service: str, username: str, password: str) -> None:
         raise PasswordSetError("pl4nted")
 
 
 class ForgetfulKeyring(HomeKeyring):
     """Takes what it does not keep."""
+
+    priority = -1  # type: ignore[assignment] # never chosen but by name
 
     def set_password(self, service: str, username: str, password: str) -> None:
         """Nothing is kept."""

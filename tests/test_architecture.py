@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "flytekitplugins" / "authagent"
 PREFIX = "flytekitplugins.authagent"
 
 LAYERS = [
-    {"errors", "own_words", "wire"},
+    {"errors", "own_words", "suggestion", "wire"},
     {"credential", "environment", "context", "kind", "endpoint", "trust", "recoverable", "rejection", "terminal"}
     | {"flyte_kind"},
     {"yaml_file", "oauth", "source", "passthrough", "callback", "program", "asked", "deadline", "place"}

@@ -23,6 +23,27 @@ from flytekitplugins.authagent.specs import (
     Section,
 )
 
+VARIABLES = frozenset(
+    {
+        "AUTHAGENT_ALLOW_PLAINTEXT",
+        "AUTHAGENT_AUTO",
+        "AUTHAGENT_CONFIG",
+        "AUTHAGENT_EXECUTION",
+        "AUTHAGENT_EXECUTION_DOMAIN",
+        "AUTHAGENT_EXECUTION_PROJECT",
+        "AUTHAGENT_GUARD",
+        "AUTHAGENT_HUB",
+        "AUTHAGENT_HUB_TOKEN_FILE",
+        "AUTHAGENT_POD_TOKEN",
+        "AUTHAGENT_PROVIDER",
+        "AUTHAGENT_REQUIRE_PEERS",
+        "AUTHAGENT_SOCKET",
+        "AUTHAGENT_TOKEN",
+        "AUTHAGENT_TOKEN_FILE",
+    }
+)
+"""Every variable of ours, the tests' too."""
+
 DEFAULT_FILES = ("~/.flyte/authagent.yaml", "/etc/flyte/authagent.yaml")
 POD_SOCKET = Path("/var/run/authagent/agent.sock")
 
@@ -50,6 +71,12 @@ class Binding(Section):
     audience: Name | None = None
     scopes: Scopes = ()
     authorization_header: Header | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Binding:
+        if self.endpoint and (wrong := endpoint.contradiction(self.endpoint, self.insecure)):
+            raise ValueError(wrong)
+        return self
 
 
 def _hub_url(text: str) -> str:

@@ -37,9 +37,12 @@ from flytekitplugins.authagent.login_files import LoginFiles
 from flytekitplugins.authagent.oauth.message import Request
 from flytekitplugins.authagent.reach import flyte_server
 from flytekitplugins.authagent.resolve import SEE_DOCTOR, Resolution, resolve
+from flytekitplugins.authagent.suggestion import did_you_mean
 
 SKEW = 5.0
 """Seconds that clocks may differ: flyteadmin allows for none at all, and networks take a part of a second."""
+
+_OF_FLYTEKIT = {"FLYTE_PLATFORM_AUTH", "FLYTE_CREDENTIALS_API_KEY"}
 
 Level = Literal["good", "note", "bad"]
 
@@ -117,8 +120,23 @@ def _configuration(settings: Settings, flyte: FlyteConfig, environ: Mapping[str,
             f"a client secret is configured ({secret}), so flytekit's own clients use it, and not authType authagent",
             "take the secret out of what pods and this user see; the agent keeps it",
         )
+    yield from _variables(environ)
     if not flyte.authentication:
         yield Finding("mode", "note", "FLYTE_PLATFORM_AUTH switches authentication off", "unset it to authenticate")
+
+
+def _variables(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Variables that nothing reads: all of ours, and those of Flyte that are spelled like one that we know."""
+    flytes = {name for names in flyte_config.VARIABLES.values() for name in names} | {flyte_config.SECRET}
+    for name in sorted(environ):
+        ours = name.startswith("AUTHAGENT_") and name not in config.VARIABLES
+        theirs = name.startswith(("FLYTE_CREDENTIALS_", "FLYTE_PLATFORM_")) and name not in flytes | _OF_FLYTEKIT
+        if not (ours or theirs) or name.endswith(("_FROM_ENV_VAR", "_FROM_FILE")):
+            continue
+        prefix = "AUTHAGENT_" if ours else "_".join(name.split("_")[:2]) + "_"
+        meant = did_you_mean(name, config.VARIABLES if ours else flytes, prefix=prefix)
+        if ours or meant:
+            yield Finding("variable", "note", f"{name} is set, and nothing reads it{meant}", "correct or unset it")
 
 
 def _agent(settings: Settings) -> Iterator[Finding]:

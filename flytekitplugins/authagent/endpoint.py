@@ -79,6 +79,15 @@ def parse_named(text: str, name: str) -> Endpoint:
         raise ConfigError(f"{name}: {wrong.args[0]}", hint=wrong.hint) from None
 
 
+def contradiction(text: str, insecure: bool | None) -> str:
+    """What is wrong with an endpoint whose scheme says another thing than `insecure`; empty where they agree."""
+    said = parse(text).insecure
+    if text.startswith("unix:") or None in (said, insecure) or said == insecure:
+        return ""
+    scheme, word = ("http://", "false") if said else ("https://", "true")
+    return f"an endpoint with {scheme} and insecure: {word} contradict each other"
+
+
 def allowed_plaintext(environ: Mapping[str, str]) -> tuple[Endpoint, ...]:
     """What `AUTHAGENT_ALLOW_PLAINTEXT` names. Raises `ConfigError`."""
     name = "AUTHAGENT_ALLOW_PLAINTEXT"

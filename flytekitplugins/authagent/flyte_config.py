@@ -223,6 +223,9 @@ def _check_named(admin: Admin, said: Mapping[str, str], environ: Mapping[str, st
     """Look at what the variables name, now: whoever does not need it must not be served by something else instead."""
     if admin.endpoint is not None:
         endpoint.parse_named(admin.endpoint, _where("endpoint", said))
+        if wrong := endpoint.contradiction(admin.endpoint, admin.insecure):
+            where = " and ".join(dict.fromkeys(said[key] for key in ("endpoint", "insecure")))
+            raise ConfigError(f"{where}: {wrong}", hint="leave one of the two out, or correct it")
     for key, secret in (("caCertFilePath", False), ("clientSecretLocation", not environment.in_pod(environ))):
         path, name = getattr(admin, key), said.get(key, "")
         if path and name.startswith("FLYTE_"):

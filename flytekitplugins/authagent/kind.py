@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.suggestion import did_you_mean
 
 KINDS = (
     "agent",
@@ -28,4 +29,5 @@ def check(kind: object, where: str) -> str:
         return kind
     # A token passed in the place of a name must not be repeated in an error.
     shown = repr(kind) if isinstance(kind, str) and re.fullmatch(r"[A-Za-z_\-]{1,32}", kind) else "that name"
-    raise ConfigError(f"{where}: there is no provider {shown}", hint=f"one of {', '.join(KINDS)}")
+    meant = did_you_mean(kind, KINDS) if isinstance(kind, str) and shown != "that name" else ""
+    raise ConfigError(f"{where}: there is no provider {shown}{meant}", hint=f"one of {', '.join(KINDS)}")

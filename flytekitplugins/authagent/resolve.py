@@ -144,7 +144,14 @@ def _no_credential(
         )
     config = flyte_config.load(environ)
     flyte = asked.endpoint or asked.configured or config.admin.endpoint
-    remedy = place.remedy(environ, socket=settings.socket, flyte=flyte, is_configured=config.is_for(flyte))
+    no_keyring = any(attempt.provider == "keyring" and "--store file" in attempt.remedy for attempt in attempts)
+    remedy = place.remedy(
+        environ,
+        socket=settings.socket,
+        flyte=flyte,
+        is_configured=config.is_for(flyte),
+        store=" --store file" if no_keyring else "",
+    )
     login = next((f"{a.reason}, and no other provider" for a in attempts if a.provider == "keyring"), "no provider")
     # Nobody can run `authagent doctor` in a pod that has ended: there Flyte's error document is all that is left.
     return NoCredential(

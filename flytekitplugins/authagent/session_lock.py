@@ -85,8 +85,15 @@ def _taken(descriptor: int, path: Path) -> bool:
     return True
 
 
-def _late(wait: float) -> ProviderUnavailable:
-    return ProviderUnavailable(f"another process has been renewing this login for {wait:g} s", hint="try again")
+class LockTimeout(ProviderUnavailable):
+    """Another process has the lock, and keeps it."""
+
+
+def _late(wait: float) -> LockTimeout:
+    return LockTimeout(
+        f"another process has been renewing this login, or has waited for you to log in, for {wait:g} s",
+        hint="finish the login that waits, or end it, and try again",
+    )
 
 
 def _file(name: str, environ: Mapping[str, str]) -> Path:

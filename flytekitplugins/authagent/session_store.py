@@ -21,6 +21,9 @@ from flytekitplugins.authagent.session import Session, SessionKey, from_json
 
 logger = logging.getLogger(__name__)
 
+RENEWAL = 3.0
+"""Seconds to wait for another process that renews a login, where the old credential is still valid."""
+
 Enough = Callable[[Credential, float], bool]
 """Whether a credential is good for long enough at a moment."""
 
@@ -166,11 +169,18 @@ class SessionStore:
         found = self.load(key) or self.of_pyflyte(key)
         if found is None or enough(found.credential, now()):
             return found
-        with self.exclusively(key):
-            found = self.load(key) or self.of_pyflyte(key)
-            if found is None or enough(found.credential, now()):
-                return found
-            return self._renewed(key, found, renew, now())
+        valid = found.credential.remaining(now()) > 0
+        try:
+            with self.exclusively(key, wait=RENEWAL if valid else session_lock.WAIT):
+                found = self.load(key) or self.of_pyflyte(key)
+                if found is None or enough(found.credential, now()):
+                    return found
+                return self._renewed(key, found, renew, now())
+        except session_lock.LockTimeout as late:  # a person is being asked to log in anew
+            if not valid:
+                raise
+            logger.info("using the login as it is: %s", late)
+            return found
 
     def _renewed(self, key: SessionKey, old: Session, renew: Callable[[Session], Session], now: float) -> Session:
         valid = old.credential.remaining(now) > 0
@@ -197,9 +207,9 @@ class SessionStore:
         return new
 
     @contextmanager
-    def exclusively(self, key: SessionKey) -> Iterator[None]:
+    def exclusively(self, key: SessionKey, *, wait: float = session_lock.WAIT) -> Iterator[None]:
         """Nobody else of this user renews or makes this login meanwhile. Raises as `session_lock.held`."""
-        with session_lock.held(str(key), self._environ):
+        with session_lock.held(str(key), self._environ, wait=wait):
             yield
 
     def of_pyflyte(self, key: SessionKey) -> Session | None:

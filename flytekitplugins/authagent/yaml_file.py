@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from yaml.reader import ReaderError
 
 from flytekitplugins.authagent import trust
 from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.suggestion import did_you_mean
 
 MAX_FILE = 1 << 20  # bytes
 MAX_NODES = 100_000  # what aliases may unfold to
@@ -86,10 +88,10 @@ def _validated(values: Any, model: type[Model], lines: dict[Place, int], name: s
     try:
         return model.model_validate(values)
     except ValidationError as wrong:
-        raise _explained(wrong, lines, name) from None
+        raise _explained(wrong, lines, name, model) from None
 
 
-def _explained(wrong: ValidationError, lines: dict[Place, int], name: str) -> ConfigError:
+def _explained(wrong: ValidationError, lines: dict[Place, int], name: str, model: type[BaseModel]) -> ConfigError:
     problems, hints = [], []
     errors = wrong.errors(include_input=False, include_url=False)
     for error in errors[:MAX_PROBLEMS]:
@@ -97,12 +99,35 @@ def _explained(wrong: ValidationError, lines: dict[Place, int], name: str) -> Co
         key = _shown(place)
         cause = error.get("ctx", {}).get("error")
         what = _message(error["type"], error["msg"], cause)
+        if error["type"] == "extra_forbidden":
+            what += did_you_mean(str(place[-1]), _keys(model, error["loc"][:-1]))
         problems.append(f"{name}, line {_line(place, lines)}: {key}: {what}")
         if error["type"] == "extra_forbidden" and place[-1] in _SECRETS:
             hints.append(f"a secret never stands in this file; put it in one of its own, named by {place[-1]}_file")
     if len(errors) > MAX_PROBLEMS:
         problems.append(f"and {len(errors) - MAX_PROBLEMS} more")
     return ConfigError("; ".join(problems), hint="; ".join(dict.fromkeys(hints)))
+
+
+def _keys(model: type[BaseModel], place: Place) -> set[str]:
+    """The keys that `model` has at `place`, in which pydantic names the tags of unions too."""
+    here = {model}
+    for part in place:
+        below = {m for parent in here if part in parent.model_fields for m in _models(parent.model_fields[str(part)])}
+        tagged = {m for m in here if (kind := m.model_fields.get("kind")) and kind.default == part}
+        here = below or tagged or here
+    return {field.alias or name for m in here for name, field in m.model_fields.items()}
+
+
+def _models(field: FieldInfo) -> set[type[BaseModel]]:
+    """The models that stand in the annotation of a field, however deep in lists and unions."""
+    found, todo = set(), [field.annotation]
+    while todo:
+        annotation = todo.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found.add(annotation)
+        todo.extend(get_args(annotation))
+    return found
 
 
 def _shown(place: Place) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,10 @@ def test_every_answer_has_its_record_before_it_is_given(agent: Agent) -> None:
 
     given, refused = agent.records()[before:]
     assert (given["outcome"], given["uid"], given["rule"]) == ("given", os.geteuid(), "ours")
+    for record in (given, refused):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record["time"])
+        written = datetime.fromisoformat(record["time"].replace("Z", "+00:00"))
+        assert abs(written.timestamp() - time.time()) < 60
     assert given["claimed"] == {"execution": "p:d:n", "task": "t.t"}
     assert given["token"] == hashlib.sha256(token.encode()).hexdigest()[:16]
     assert (refused["outcome"], refused["reason"]) == ("invalid_scope", "rule 'ours'")

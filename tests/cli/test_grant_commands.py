@@ -114,10 +114,14 @@ def test_the_grants_are_listed_a_line_each(person: Person) -> None:
     running["children"] = 1
     ended |= {"status": "ended", "reason": "expired"}
     done = person.run("grants")
-    first, second = done.stdout.splitlines()
-    assert first.startswith("p:d:ended  -  ended (expired)  0 children")
+    headings, first, second = done.stdout.splitlines()
+    assert headings.split() == ["EXECUTION", "EXPIRES", "STATUS", "CHILDREN", "ID"]
+    assert first.split()[:5] == ["p:d:ended", "-", "ended", "(expired)", "0"]
+    assert {line.index(word) for line, word in ((headings, "ID"), (first, ended["id"]), (second, running["id"]))} == {
+        headings.index("ID")
+    }
     assert second.startswith(EXECUTION)
-    for part in ("in 60 min", "  active  1 child  ", running["id"]):
+    for part in ("in 60 min", "  active ", running["id"]):
         assert part in second
     said = json.loads(person.run("grants", "--json").stdout)
     assert [(g["execution"], g["status"], g["reason"]) for g in said] == [
@@ -148,7 +152,7 @@ def test_a_list_that_may_go_on_says_so(person: Person) -> None:
     for n in range(199, 230):
         person.hub.give(f"p:d:n{n}")
     done = person.run("grants")
-    assert (done.stdout.count("\n"), "There may be more" in done.stderr) == (200, True)
+    assert (done.stdout.count("\n"), "There may be more" in done.stderr) == (201, True)  # with the headings
 
 
 def test_grants_end_by_execution_by_id_and_all_together(person: Person) -> None:

@@ -104,6 +104,7 @@ def test_who_declines_is_not_logged_in(place: Laptop) -> None:
     assert (status, out) == (4, "")
     assert "did not succeed" in page
     assert "the login was declined" in terminal.shown
+    assert "hint: log in again and allow it, or ask the operator" in terminal.shown
     assert place.run("token").returncode == 3
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flytekitplugins.authagent import wire
 from flytekitplugins.authagent.agent import policy
-from flytekitplugins.authagent.agent.audit import Audit, compact, hashed, known
+from flytekitplugins.authagent.agent.audit import Audit, compact, hashed, known, moment
 from flytekitplugins.authagent.agent.decision import Decision, Given
 from flytekitplugins.authagent.agent.http import Answer, refused
 from flytekitplugins.authagent.agent.metrics import Metrics
@@ -40,7 +40,7 @@ class Answers:
             if not peer.address
             else compact(peer.described())[1:-1]
         )
-        who = f'{{"time":{now:.3f},{whom}'
+        who = f'{{"time":"{moment(now)}",{whom}'
         if not self._audit.append(f"{who},{given.record}\n"):
             return self.unwritten()
         self._metrics.answers["given"] += 1

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class Audit:
 
     def write(self, record: dict[str, Any]) -> bool:
         """Whether the caller may be answered: the record is written, or need not be."""
-        return self.append(compact({"time": round(self._now(), 3), **record}) + "\n")
+        return self.append(compact({"time": moment(self._now()), **record}) + "\n")
 
     def append(self, record: str) -> bool:
         """`write` for a record that is a line already: the one of a token is made in advance, but for its moment."""
@@ -125,6 +126,11 @@ def known(workload: Workload, rule: Rule | None = None, asked: Asked | None = No
 def compact(content: dict[str, Any]) -> str:
     """JSON on one line: whatever callers put into it, it has no line break."""
     return json.dumps(content, separators=(",", ":"))
+
+
+def moment(now: float) -> str:
+    """A time in ISO 8601, in UTC, to the millisecond: `2026-12-01T03:18:00.123Z`."""
+    return datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def hashed(token: str) -> str:

@@ -56,6 +56,13 @@ class Flyte(Section):
     insecure: bool = False
     authorization_metadata_key: Header | None = None
 
+    @model_validator(mode="after")
+    def _agrees(self) -> Flyte:
+        said = self.insecure if "insecure" in self.model_fields_set else None
+        if wrong := endpoint.contradiction(self.endpoint, said):
+            raise ValueError(wrong)
+        return self
+
     def in_plain_sight(self, environ: Mapping[str, str]) -> str:
         """Why no token may be sent there: anybody on the way could read it. Empty where it may."""
         to = endpoint.parse(self.endpoint)

@@ -41,7 +41,9 @@ def main(arguments: "list[str] | None" = None) -> int:
         _print("authagent " + version("flytekitplugins-authagent"))
         return 0
     if name not in COMMANDS:
-        problem = "name a command" if not name else "there is no command " + repr(name)
+        from flytekitplugins.authagent.suggestion import did_you_mean
+
+        problem = "name a command" if not name else "there is no command " + repr(name) + did_you_mean(name, COMMANDS)
         _complain("authagent: " + problem + "\n\n" + _usage())
         return 2
     if name == "token":
@@ -80,7 +82,7 @@ def _run(name: str, rest: "list[str]") -> int:
 def _usage() -> str:
     lines = ["usage: authagent COMMAND [OPTIONS]", "", "commands:"]
     lines += ["  " + name.ljust(10) + what for name, what in COMMANDS.items()]
-    lines += ["", "authagent COMMAND --help says what its options are."]
+    lines += ["", "authagent COMMAND --help says what its options are; authagent --version says which release this is."]
     lines += ["Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 no credential, 4 refused,"]
     return "\n".join([*lines, "5 unavailable, try again."])
 

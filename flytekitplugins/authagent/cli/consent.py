@@ -77,7 +77,7 @@ def _consented(  # noqa: PLR0917 - its callers are above
             return found
         if found.status == "ended":
             raise Denied(f"there is no consent: the grant ended ({found.reason or 'the hub does not say why'})")
-    raise ProviderUnavailable(f"nobody consented within {patience:g} s", hint="start again, and be quicker")
+    raise ProviderUnavailable(f"nobody consented within {patience:g} s", hint="start again")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from flytekitplugins.authagent.cli import option
@@ -79,11 +80,17 @@ def facts(grant: Grant, *, as_json: bool) -> dict[str, Any]:
     return known | ({"tokens": _TOKENS[grant.revocation]} if grant.status == "ended" else {})
 
 
-def line(grant: Grant) -> str:
-    """One line of it: execution, until when, status, children, id."""
+def table(grants: Sequence[Grant]) -> str:
+    """A line for each below a line of headings, in columns."""
+    rows = [("EXECUTION", "EXPIRES", "STATUS", "CHILDREN", "ID"), *map(_row, grants)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _row(grant: Grant) -> tuple[str, ...]:
     when = until(grant.expires_at, time.time(), as_json=False) if grant.status != "ended" else "-"
-    children = f"{grant.children} {'child' if grant.children == 1 else 'children'}"
-    return f"{grant.execution}  {when}  {status(grant)}  {children}  {grant.id}"
+    return grant.execution, when, status(grant), str(grant.children), grant.id
 
 
 def status(grant: Grant) -> str:

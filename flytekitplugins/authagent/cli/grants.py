@@ -26,8 +26,7 @@ def run(arguments: list[str]) -> int:
     if options.json:
         sys.stdout.write(json.dumps([granted.facts(grant, as_json=True) for grant in mine], indent=2) + "\n")
         return 0
-    for grant in mine:
-        sys.stdout.write(granted.line(grant) + "\n")
+    sys.stdout.write(granted.table(mine) if mine else "")
     if not mine:
         sys.stderr.write("No execution acts for you.\n")
     if len(mine) >= MOST_LISTED:

@@ -18,7 +18,7 @@ from flytekitplugins.authagent.errors import ConfigError
 from flytekitplugins.authagent.oauth import userinfo
 from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.providers.person import PersonProvider
-from flytekitplugins.authagent.session import Session
+from flytekitplugins.authagent.session import Session, SessionKey
 from flytekitplugins.authagent.session_store import Place
 from flytekitplugins.authagent.terminal import Terminal
 
@@ -43,8 +43,11 @@ def run(arguments: list[str]) -> int:
         return 0
     key = provider.key(wanted)
     place: Place = options.store or provider.store.kept_in(key) or "keyring"
-    with provider.store.exclusively(key):
-        session = provider.log_in(provider.client.target(wanted), wanted, browser=not options.no_browser, keep_in=place)
+    with provider.alone(wanted) as waited:
+        session = _made_meanwhile(provider, key, place) if waited else None
+        if session is None:
+            target = provider.client.target(wanted)
+            session = provider.log_in(target, wanted, browser=not options.no_browser, keep_in=place)
     kept_in = place if options.json else provider.store.described(place, key)
     print_facts(_facts(provider, session, options.json) | {"kept_in": kept_in}, as_json=options.json)
     if edit is not None:
@@ -57,6 +60,13 @@ def run(arguments: list[str]) -> int:
             f"`authagent login{named} --write-config` writes it into Flyte's configuration, for every shell."
         )
     return 0
+
+
+def _made_meanwhile(provider: PersonProvider, key: SessionKey, place: Place) -> Session | None:
+    """The login that another program has just made, where it is kept in `place`."""
+    made = provider.store.load(key)
+    is_there = made is not None and place == (provider.store.kept_in(key) or "keyring")
+    return made if is_there and made and made.credential.remaining(time.time()) > 0 else None
 
 
 def _edit(endpoint: str | None) -> ConfigEdit:

@@ -106,7 +106,9 @@ def code(query: Mapping[str, str], started: Started) -> Secret:
             "the login was declined"
             if declined
             else f"the identity provider did not log anybody in: {error_code.shown(query)}",
-            hint="" if declined else "check the client, its redirect address and its scopes at the identity provider",
+            hint="log in again and allow it, or ask the operator of the identity provider to let you"
+            if declined
+            else "check the client, its redirect address and its scopes at the identity provider",
         )
     found = query.get("code", "")
     if not found or len(found) > MAX_CODE:

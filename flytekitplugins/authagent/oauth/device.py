@@ -96,9 +96,12 @@ def judge(response: Response, sent: Request, interval: float, *, now: float, pro
     if code == "slow_down" or response.status == 429:
         return min(interval + SLOWER, LONGEST_INTERVAL)
     if code == "expired_token":
-        raise Denied("the code expired before anybody confirmed it", hint="start again, and be quicker")
+        raise Denied("the code expired before anybody confirmed it", hint="start again for a new code")
     if code in ("access_denied", "authorization_declined"):  # the latter is Entra ID's
-        raise Denied("the login was declined on the device page")
+        raise Denied(
+            "the login was declined on the device page",
+            hint="log in again and allow it, or ask the operator of the identity provider to let you",
+        )
     failed: AuthAgentError = token_response.refusal(response, sent)
     if isinstance(failed, ProviderUnavailable):
         return min(interval * 2, LONGEST_INTERVAL)  # section 3.5: exponential back-off

@@ -103,7 +103,10 @@ def by_device(
         if isinstance(outcome, Granted):
             return outcome
         interval = outcome
-    raise Denied("nobody confirmed the code in time", hint="start again, and be quicker")
+    raise Denied(
+        "nobody confirmed the code in time",
+        hint="start again for a new code; `authagent login --timeout SECONDS` waits longer",
+    )
 
 
 def _show(code: device.DeviceCode, terminal: Terminal) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from flytekitplugins.authagent import credential as credentials
-from flytekitplugins.authagent import session_store, terminal
+from flytekitplugins.authagent import session_lock, session_store, terminal
 from flytekitplugins.authagent.credential import Credential
 from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.errors import ConfigError, Denied
@@ -17,13 +19,17 @@ from flytekitplugins.authagent.oauth.token_response import Granted
 from flytekitplugins.authagent.providers import Wanted, login
 from flytekitplugins.authagent.providers.oauth_client import OAuthClient
 from flytekitplugins.authagent.session import Session, SessionKey
+from flytekitplugins.authagent.session_lock import LockTimeout
 from flytekitplugins.authagent.session_store import Enough, Place, SessionStore
-from flytekitplugins.authagent.specs import DeviceSpec, KeyringSpec, PkceSpec
+from flytekitplugins.authagent.specs import DeviceSpec, KeyringSpec, LoginSpec, PkceSpec
 from flytekitplugins.authagent.terminal import Terminal
 
 logger = logging.getLogger(__name__)
 
 PersonSpec = KeyringSpec | PkceSpec | DeviceSpec
+
+SOON = 2.0
+"""Seconds within which another process has renewed a login; one that takes longer waits for the person."""
 
 EARLY = 300.0
 """Seconds before its end from which a login is renewed; half its life for a short one."""
@@ -62,7 +68,9 @@ class PersonProvider:
     @property
     def remedy(self) -> str:
         """See `Provider`."""
-        return "use a provider such as agent" if self.in_pod else "run `authagent login`"
+        if self.in_pod:
+            return "use a provider such as agent"
+        return "run `authagent login --store file`" if self.store.trouble else "run `authagent login`"
 
     def fetch(self, wanted: Wanted, *, min_lifetime: float | None = None) -> Credential | None:
         """
@@ -83,11 +91,31 @@ class PersonProvider:
             return credentials.anonymous(provider=self.kind)
         if not self.terminal.is_there:
             return None
-        with self.store.exclusively(self.key(wanted)):  # another process may have asked the person already
+        with self.alone(wanted):  # another process may have asked the person already
             made = self.store.load(self.key(wanted))
             if made is None or not _enough(min_lifetime)(made.credential, self.client.clock()):
                 made = self.log_in(target, wanted)
         return self._named(made.credential)
+
+    @contextmanager
+    def alone(self, wanted: Wanted) -> Iterator[bool]:
+        """
+        The person is asked by one program at a time. Yields whether another one has asked them meanwhile.
+
+        Raises `ProviderUnavailable` where that one still waits after `patience` seconds.
+        """
+        key, waited = self.key(wanted), False
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.store.exclusively(key, wait=SOON))
+            except LockTimeout:
+                self.terminal.say(
+                    "Another program of yours waits for this login. Finish it there, and it serves here too."
+                )
+                patience = self.spec.patience if isinstance(self.spec, LoginSpec) else session_lock.WAIT
+                stack.enter_context(self.store.exclusively(key, wait=patience))
+                waited = True
+            yield waited
 
     def kept(self, wanted: Wanted, min_lifetime: float | None = None) -> Session | None:
         """
