@@ -283,12 +283,15 @@ def test_the_hub_is_configured_in_the_file_and_by_two_variables(tmp_path: Path) 
         "authagent-hub",
         "pkce",
     )
-    said = settings(tmp_path, HUB, AUTHAGENT_HUB="http://127.0.0.1:1", AUTHAGENT_HUB_TOKEN_FILE="/run/token").hub
+    token = tmp_path / "token"
+    token.write_text("abc")
+    token.chmod(0o600)
+    said = settings(tmp_path, HUB, AUTHAGENT_HUB="http://127.0.0.1:1", AUTHAGENT_HUB_TOKEN_FILE=str(token)).hub
     assert said and said.provider
     assert (said.url, said.audience, said.provider.kind) == ("http://127.0.0.1:1", "authagent-hub", "file")
     alone = config.load({"HOME": str(tmp_path), "AUTHAGENT_HUB": "https://h.example.com"}).hub
     assert alone and alone.provider is None
-    assert config.load({"HOME": str(tmp_path), "AUTHAGENT_HUB_TOKEN_FILE": "/run/token"}).hub is None
+    assert config.load({"HOME": str(tmp_path), "AUTHAGENT_HUB_TOKEN_FILE": str(token)}).hub is None
 
 
 @pytest.mark.parametrize(
@@ -305,6 +308,7 @@ def test_the_hub_is_configured_in_the_file_and_by_two_variables(tmp_path: Path) 
         (HUB + "  ca_file: ca.pem\n", {}, "line 5: hub.ca_file: must be an absolute path"),
         (HUB, {"AUTHAGENT_HUB": "http://hub.example.com"}, "AUTHAGENT_HUB cannot be used"),
         (HUB, {"AUTHAGENT_HUB_TOKEN_FILE": "token"}, "AUTHAGENT_HUB_TOKEN_FILE .* must be an absolute path"),
+        (HUB, {"AUTHAGENT_HUB_TOKEN_FILE": "/nowhere"}, "AUTHAGENT_HUB_TOKEN_FILE names /nowhere, which is not there"),
     ],
 )
 def test_what_cannot_be_used_is_an_error_with_its_place(

@@ -70,7 +70,8 @@ def diagnose(environ: Mapping[str, str], endpoint: str | None = None) -> Iterato
         yield _bad("config", error)
         return
     yield from _configuration(settings, flyte, environ)
-    yield from _agent(settings)
+    of_agent = list(_agent(settings))
+    yield from of_agent
     yield from _hub(settings)
     if not settings.in_pod:
         yield from _keyring(environ)
@@ -85,7 +86,7 @@ def diagnose(environ: Mapping[str, str], endpoint: str | None = None) -> Iterato
         yield from _tried(error)
         return
     except AuthAgentError as error:
-        if error.args[0] not in (finding.what for finding in of_flyte):  # what keeps Flyte away is said once
+        if error.args[0] not in (finding.what for finding in (*of_agent, *of_flyte)):  # what is in the way is said once
             yield _bad("provider", error)
         return
     yield Finding("provider", "good", f"the credential comes from {resolution.provider}")
@@ -146,7 +147,10 @@ def _agent(settings: Settings) -> Iterator[Finding]:
         facts = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         if settings.socket_is_set or (settings.in_pod and path.parent.exists()):
-            yield Finding("agent", "bad", f"{named}there is no socket at {path}", "start the agent: authagent serve")
+            what = (
+                f"AUTHAGENT_SOCKET names {path}, where there is no socket" if named else f"there is no socket at {path}"
+            )
+            yield Finding("agent", "bad", what, "start the agent: authagent serve")
         return
     except OSError as failed:
         yield Finding("agent", "bad", f"{named}{path} cannot be used: {failed.strerror}", "check its owner and mode")

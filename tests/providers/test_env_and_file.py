@@ -41,6 +41,15 @@ def test_a_new_value_replaces_the_old_and_an_empty_one_takes_it_away() -> None:
     assert EnvProvider().fetch(Wanted()) is None
 
 
+def test_what_is_not_a_token_is_an_error_each_time_until_it_is_replaced() -> None:
+    os.environ["AUTHAGENT_TOKEN"] = "two words"
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="AUTHAGENT_TOKEN does not hold a bearer token"):
+            EnvProvider().fetch(Wanted())
+    os.environ["AUTHAGENT_TOKEN"] = "one"
+    assert EnvProvider().fetch(Wanted()) is not None
+
+
 def written(path: Path, content: str | bytes, mode: int = 0o600) -> FileProvider:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     path.chmod(mode)

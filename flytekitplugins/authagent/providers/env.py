@@ -11,7 +11,7 @@ from flytekitplugins.authagent.credential import Credential, Secret, from_token,
 from flytekitplugins.authagent.errors import ConfigError, ProviderError
 from flytekitplugins.authagent.providers import Wanted, fixed
 
-_taken: dict[str, Secret] = {}
+_taken: dict[str, Secret | ConfigError] = {}
 _lock = threading.Lock()
 
 
@@ -52,21 +52,28 @@ class EnvProvider:
 
 
 def take(variable: str, environ: MutableMapping[str, str]) -> Secret | None:
-    """The token of `variable`, which no longer stands in `environ` afterwards."""
+    """
+    The token of `variable`, which no longer stands in `environ` afterwards.
+
+    Raises `ConfigError` for one that is not a token, each time: it must not count as none once it is taken.
+    """
     with _lock:
         text = environ.pop(variable, None)
-        if text is not None:
+        if text:
+            _taken[variable] = _read(text.strip(), variable)
+        elif text is not None:
             _taken.pop(variable, None)
-            if text:
-                _taken[variable] = _checked(text.strip(), variable)
-        return _taken.get(variable)
+        found = _taken.get(variable)
+    if isinstance(found, ConfigError):
+        raise found.again()
+    return found
 
 
-def _checked(text: str, variable: str) -> Secret:
+def _read(text: str, variable: str) -> Secret | ConfigError:
     try:
         return token(text, of=variable)
     except ProviderError as wrong:
-        raise ConfigError(str(wrong.args[0]), hint=wrong.hint) from None
+        return ConfigError(str(wrong.args[0]), hint=wrong.hint)
 
 
 os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined] # threading's own way
