@@ -12,6 +12,8 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints requirements/lock.txt --build-constraints requirements/lock.txt
 TESTS  ?= tests
 PEERS  := .peers
+LOCK_IMAGE := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --generate-hashes --no-emit-index-url \
+	--constraints requirements/lock.txt --custom-compile-command 'make lock'
 
 .PHONY: demo test peers without-peers lint types unit bench lock clean
 
@@ -63,6 +65,8 @@ lock: $(VENV)/bin/uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 		--all-extras --custom-compile-command 'make lock' requirements/test.in requirements/peers/python.in setup.cfg \
 		--output-file requirements/lock.txt
+	$(LOCK_IMAGE) --extra agent --extra hub setup.cfg --output-file requirements/image.txt
+	$(LOCK_IMAGE) requirements/image-tools.in --output-file requirements/image-tools.txt
 
 clean:
 	rm -rf $(VENV) $(PEERS) build dist

@@ -11,7 +11,7 @@ PREFIX = "flytekitplugins.authagent"
 LAYERS = [
     {"errors", "own_words", "suggestion", "wire"},
     {"credential", "environment", "context", "kind", "endpoint", "trust", "recoverable", "rejection", "terminal"}
-    | {"flyte_kind"},
+    | {"extras", "flyte_kind"},
     {"yaml_file", "oauth", "source", "passthrough", "callback", "program", "asked", "deadline", "place"}
     | {"bounded_cache", "ca_bundle", "http_proxy"},
     {"flyte_probe"},

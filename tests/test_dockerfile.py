@@ -84,7 +84,7 @@ def test_run_and_cmd_lines_work_in_a_scratch_copy(tmp_path: Path) -> None:
     copy.mkdir()
     for name in files.splitlines():
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(PROJECT / name, copy / name)
+        shutil.copy2(PROJECT / name, copy / name, follow_symlinks=False)
     (copy / ".files").write_text(files)
     mounted = tmp_path / "scratch"
     mounted.mkdir()

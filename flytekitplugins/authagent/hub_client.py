@@ -179,6 +179,8 @@ def read(response: Response) -> dict[str, Any]:
             f"{response.url} answered {status}, a redirect, which a hub does not do",
             hint="write the url that it redirects to, if that is the hub's",
         )
+    if status == 500 and _words(response):
+        raise ProviderError(f"{response.url} answered 500{_words(response)}")
     if status == 429 or status >= 500:
         raise ProviderUnavailable(f"{response.url} answered {status}{_words(response)}", hint=_when(response.headers))
     if status == 401:

@@ -25,8 +25,8 @@ from flytekit.core.context_manager import FlyteContextManager
 from flytekit.core.data_persistence import FileAccessProvider
 from flytekit.remote import FlyteRemote
 
+from flytekitplugins.authagent import extras, resolve
 from flytekitplugins.authagent import remote as remotes
-from flytekitplugins.authagent import resolve
 from flytekitplugins.authagent.credential import Credential, Secret
 from flytekitplugins.authagent.errors import ConfigError, ProviderUnavailable
 from flytekitplugins.authagent.handle import Handle
@@ -89,6 +89,7 @@ def flyte_sandbox() -> Iterator[dict[str, Any]]:
 
     Raises `ConfigError` where the extra `sandbox` is not installed, `ProviderUnavailable` where it does not start.
     """
+    extras.need("sandbox", "sandbox_remote")
     with tempfile.TemporaryDirectory(prefix="aa-", ignore_cleanup_errors=True) as directory:
         ready, log = Path(directory, "ready.json"), Path(directory, "sandbox.log")
         command = [sys.executable, "-m", "flytekitplugins.authagent", "sandbox", "--drain", "0", "--ready", str(ready)]

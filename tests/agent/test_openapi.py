@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import openapi_spec_validator
 import pytest
@@ -58,6 +59,9 @@ def test_every_answer_is_documented_and_every_documented_answer_is_given(provide
     nobody = [running_agent.rule("others", uid=4242), running_agent.rule("ours")]
     with running_agent.running(provider, rules=nobody[1:]) as agent:
         seen |= {check("/token", agent.ask()), check("/readyz", agent.get("/readyz"))}
+        (agent.directory / "client_secret").unlink()
+        time.sleep(1.1)  # a failure answers everybody for a second
+        seen.add(check("/token", agent.ask()))
     with running_agent.running(provider, rules=nobody[:1]) as agent:
         seen |= {check("/token", agent.ask()), check("/identity", agent.get("/identity"))}
 
@@ -74,6 +78,7 @@ def test_the_numbers_are_not_for_another_user(provider: Running) -> None:
         agent.socket.parent.chmod(0o755)
         program = f"""
 import socket
+import time
 with socket.socket(socket.AF_UNIX) as s:
     s.connect({str(agent.socket)!r})
     s.sendall({request("GET", "/metrics")!r})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def test_names_with_control_characters_do_not_reach_the_terminal(tmp_path: Path)
 
 
 def test_check_says_what_rules_give_by_consent_and_what_without(tmp_path: Path) -> None:
-    done = authagent("policy", "check", written(tmp_path, HUB))
+    done = authagent("policy", "check", "--rules-only", written(tmp_path, HUB))
 
     assert done.returncode == 0
     by = "by the consent for the execution"
@@ -150,7 +151,7 @@ def test_check_says_what_rules_give_by_consent_and_what_without(tmp_path: Path) 
 
 
 def test_check_notes_what_may_be_a_mistake_about_grants_and_nothing_else(tmp_path: Path) -> None:
-    done = authagent("policy", "check", written(tmp_path, HUB))
+    done = authagent("policy", "check", "--rules-only", written(tmp_path, HUB))
 
     notes = done.stderr.splitlines()
     for number, words in enumerate(
@@ -208,7 +209,14 @@ rules: [{name: all, who: {namespace: "*"}, give: {upstream: hub, scopes: [all], 
 
 
 def test_serve_check_says_what_hub_it_would_be(tmp_path: Path) -> None:
-    done = authagent("serve", "--check", "--config", written(tmp_path, HUB))
+    tmp_path.chmod(0o700)
+    content = HUB.replace("/var/log/authagent", str(tmp_path)).replace("keys_env: KEYS", f"keys_file: {tmp_path}/keys")
+    for name, text in {"s": "secret", "h": "secret", "keys": base64.b64encode(bytes(32)).decode()}.items():
+        file = tmp_path / name
+        file.write_text(text)
+        file.chmod(0o600)
+        content = content.replace(f"client_secret_file: /{name},", f"client_secret_file: {file},")
+    done = authagent("serve", "--check", "--config", written(tmp_path, content))
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(
         "4 rules, 2 upstreams, listen http://127.0.0.1:8443, "

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from peers import need
 
+from flytekitplugins.authagent.cli import systemd_unit
+
 UNITS = Path(__file__).parent.parent.parent / "deploy" / "systemd"
 
 
@@ -37,7 +39,7 @@ def test_systemd_finds_nothing_wrong_with_them(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     need("systemd-analyze (Debian: systemd)", analyze)
     for file in UNITS.iterdir():
-        (tmp_path / file.name).write_text(file.read_text().replace("/usr/bin/authagent", sys.executable))
+        (tmp_path / file.name).write_text(file.read_text().replace("/opt/authagent/bin/authagent", sys.executable))
     command = [str(analyze), "verify", "--man=no", *map(str, tmp_path.iterdir())]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
@@ -46,3 +48,34 @@ def test_systemd_finds_nothing_wrong_with_them(tmp_path: Path) -> None:
     service.write_text(service.read_text() + "[Service]\nType=x\n")
     broken = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "authagent.service" in broken.stderr  # it would have said so
+
+
+def test_the_command_prints_a_unit_that_starts_this_installation() -> None:
+    command = [sys.executable, "-m", "flytekitplugins.authagent", "systemd-unit"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("ExecStart=")]
+    program, *arguments = line.removeprefix("ExecStart=").split()
+
+    assert subprocess.run([program, "--version"], timeout=60, check=True, capture_output=True).stdout
+    assert arguments == ["serve", "--config", "/etc/authagent/agent.yaml"]
+    assert done.stdout.count("\n") == (UNITS / "authagent.service").read_text().count("\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "starts"),
+    [
+        ("/opt/authagent/bin/authagent", "/opt/authagent/bin/authagent"),
+        ("/opt/my agent/bin/authagent", '"/opt/my agent/bin/authagent"'),
+        ("/opt/100%/$HOME/authagent", "/opt/100%%/$$HOME/authagent"),
+        ('/opt/a"b/authagent', '"/opt/a\\"b/authagent"'),
+    ],
+)
+def test_a_path_is_one_word_for_systemd(script: str, starts: str) -> None:
+    assert systemd_unit._quoted(script) == starts
+
+
+@pytest.mark.parametrize(
+    ("prefix", "hidden"), [("/opt/authagent", False), ("/home/me/venv", True), ("/root/x", True), ("/homely", False)]
+)
+def test_an_installation_that_the_unit_hides_is_noted(prefix: str, hidden: bool) -> None:
+    assert systemd_unit._is_hidden(prefix) is hidden

@@ -258,7 +258,7 @@ def test_operators_are_told_what_their_way_to_the_database_does_not_check(
     assert what in address.address(HERE + where).weakness
     file = tmp_path / "agent.yaml"
     file.write_text(yaml.safe_dump(content(hub={"store": HERE + where})))
-    done = authagent("policy", "check", str(file))
+    done = authagent("policy", "check", "--rules-only", str(file))
     assert done.returncode == 0
     assert (f"note: the store: sslmode={what}" if what else "") in done.stderr
     assert ("note: the store" in done.stderr) is bool(what)
@@ -272,7 +272,14 @@ def test_the_commands_for_operators_say_it(tmp_path: Path, command: tuple[str, .
     store = tmp_path / "store"
     store.write_text(f"{HERE}db.example.com/hub\n")
     store.chmod(0o600)
+    for name, text in {"keys": running_hub.KEY, "secret": "s3cr3t"}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
     changed = content(hub={"store_file": str(store)} if in_a_file else {"store": store.read_text().strip()})
+    changed["hub"]["keys_file"] = str(tmp_path / "keys")
+    del changed["hub"]["keys_env"]
+    for upstream in changed["upstreams"].values():
+        upstream["client_secret_file"] = str(tmp_path / "secret")
     if in_a_file:
         del changed["hub"]["store"]
     file = tmp_path / "agent.yaml"

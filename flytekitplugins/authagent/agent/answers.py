@@ -11,11 +11,18 @@ from flytekitplugins.authagent.agent.audit import Audit, compact, hashed, known,
 from flytekitplugins.authagent.agent.decision import Decision, Given
 from flytekitplugins.authagent.agent.http import Answer, refused
 from flytekitplugins.authagent.agent.metrics import Metrics
-from flytekitplugins.authagent.agent.refusal import Refusal, invalid_request, no_rule, unavailable
+from flytekitplugins.authagent.agent.refusal import Refusal, invalid_request, misconfigured, no_rule, unavailable
 from flytekitplugins.authagent.agent.settled import Settled
 from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.credential import Credential
-from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable, TooShort
+from flytekitplugins.authagent.errors import (
+    AuthAgentError,
+    ConfigError,
+    Denied,
+    NoCredential,
+    ProviderUnavailable,
+    TooShort,
+)
 
 
 class Answers:
@@ -74,6 +81,8 @@ class Answers:
         elif isinstance(failed, Denied):
             refusal = no_rule(str(failed))
             refusal.description = "the identity provider, or the rule, allows no such token; see the agent's audit file"
+        elif isinstance(failed, ConfigError | NoCredential):
+            refusal = misconfigured(str(failed))
         elif decision.asked.subject_token and not isinstance(failed, ProviderUnavailable):
             refusal = invalid_request("the identity provider does not take the token that was shown")  # RFC 8693 2.2.2
             refusal.reason = str(failed)

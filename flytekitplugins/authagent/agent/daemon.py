@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flytekitplugins.authagent import yaml_file
+from flytekitplugins.authagent import extras, yaml_file
 from flytekitplugins.authagent.agent import systemd
 from flytekitplugins.authagent.agent.attestor import Attestor, Kernel
 from flytekitplugins.authagent.agent.audit import Audit
@@ -54,6 +54,14 @@ def load(path: Path, socket: Path | None = None) -> AgentFile:
     except FileNotFoundError:
         raise ConfigError(f"{path} is not there", hint="name the file with --config") from None
     return file if socket is None else file.model_copy(update={"socket": socket})
+
+
+def check_extra(file: AgentFile) -> None:
+    """Raise `ConfigError` where the extra is not installed that serving `file` needs."""
+    if file.hub:
+        extras.need("hub", "a hub")
+    else:
+        extras.need("agent", "the agent")
 
 
 class Hub(Protocol):
@@ -98,6 +106,7 @@ def run(path: Path, socket: Path | None = None, make_hub: MakeHub | None = None)
     """
     read = partial(load, path, socket)
     file = read()
+    check_extra(file)
     loop = _event_loop()
     lock_up()
     notifier = Notifier(os.environ)
@@ -124,14 +133,8 @@ def lock_up() -> None:
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import httptools  # noqa: F401 - what the connections need
-        import prometheus_client  # noqa: F401 - what the metrics need
-        import uvloop
-    except ImportError as missing:
-        raise ConfigError(
-            f"{missing.name} is not installed", hint="pip install 'flytekitplugins-authagent[agent]'"
-        ) from None
+    import uvloop
+
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
 

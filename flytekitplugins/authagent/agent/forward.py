@@ -21,7 +21,7 @@ from flytekitplugins.authagent.agent.upstream import HubSpec, Kinds
 from flytekitplugins.authagent.agent.workload import Workload
 from flytekitplugins.authagent.bounded_cache import BoundedCache, text_size
 from flytekitplugins.authagent.credential import Credential, Secret, claims
-from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Denied, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.http import Door
 from flytekitplugins.authagent.oauth import error_code, token_exchange, token_response
 from flytekitplugins.authagent.oauth.message import Request, Response
@@ -137,7 +137,7 @@ class Forward:
         assert isinstance(hub, HubSpec)  # noqa: S101 - the rules were checked
         try:
             credential = await self._threads.run(key.pod, partial(_exchanged, hub, key, asked, shown, self._now))
-        except ProviderUnavailable:
+        except (ProviderUnavailable, ConfigError):
             kept = self._kept.get(key)
             if kept is None or kept.remaining(self._now()) <= max(asked.min_lifetime, 0):
                 raise
@@ -192,6 +192,8 @@ def _sent(hub: HubSpec, request: Request) -> Response:
 
 def _refusal(response: Response) -> Exception:
     """What the hub said, as our own refusal; its words are written for callers."""
+    if response.status == 500 and _code(response) == "server_error":
+        return ConfigError(f"{response.url} says that the hub's configuration is at fault")
     if response.status >= 500 or response.status == 429:
         return ProviderUnavailable(f"{response.url} answered {response.status}")
     answer = response.json()
@@ -203,3 +205,10 @@ def _refusal(response: Response) -> Exception:
         return no_rule("the hub does not know the caller")
     said = own_words.said(answer) or "the hub refuses"
     return Refusal(403 if code == "access_denied" else 400, code, said, "the hub's own words")
+
+
+def _code(response: Response) -> str | None:
+    try:
+        return error_code.found(response.json())
+    except ProviderError:  # it is no JSON: something before the hub answered
+        return None

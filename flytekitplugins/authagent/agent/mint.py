@@ -8,15 +8,24 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from flytekitplugins.authagent.agent import named_files
 from flytekitplugins.authagent.agent.asked import Asked
+from flytekitplugins.authagent.agent.failure_log import FailureLog
+from flytekitplugins.authagent.agent.issuer_probe import probe_token_endpoint
 from flytekitplugins.authagent.agent.policy import scopes
 from flytekitplugins.authagent.agent.refusal import invalid_request, no_rule
 from flytekitplugins.authagent.agent.rule import Rule, Tokens
 from flytekitplugins.authagent.agent.upstream import Delegating, ExchangeSpec, Kinds, is_for_callers
 from flytekitplugins.authagent.bounded_cache import text_size
 from flytekitplugins.authagent.credential import Credential, claims, moment
-from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
-from flytekitplugins.authagent.oauth.message import Request
+from flytekitplugins.authagent.errors import (
+    AuthAgentError,
+    ConfigError,
+    Denied,
+    NoCredential,
+    ProviderError,
+    ProviderUnavailable,
+)
 from flytekitplugins.authagent.oauth.token_exchange import Shown
 from flytekitplugins.authagent.providers import Provider, Wanted, build
 from flytekitplugins.authagent.providers.oauth_client import OAuthClient
@@ -59,6 +68,7 @@ class Mint:
         self._providers: dict[str, Provider] = {}
         self.minted: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.failures = FailureLog()
         self.healthy: dict[str, bool] = {}
         self.adopt(upstreams, self.built(upstreams))
 
@@ -99,17 +109,15 @@ class Mint:
 
     def reach(self, name: str) -> None:
         """
-        Whether the token endpoint of an upstream answers at all, found out without a token and without a secret.
+        Whether an upstream could give a token: what it names here can be used, and its token endpoint answers.
 
-        It is asked for nothing, by nobody, and any refusal (RFC 6749 section 5.2) will do. Upstreams without an
-        endpoint of their own are taken at their word. Raises as `http.Door.send`, and `ProviderUnavailable`.
+        Nobody is shown a secret. Upstreams without an endpoint of their own are taken at their word. Raises
+        `ConfigError`, and as `probe_token_endpoint`.
         """
+        named_files.check(self._upstreams[name])
         client = getattr(self._providers.get(name), "client", None)
-        if not isinstance(client, OAuthClient):
-            return
-        answer = client.send(Request(client.metadata.need("token_endpoint"), (("grant_type", "none"),)))
-        if answer.status >= 500 or answer.status == 429:
-            raise ProviderUnavailable(f"the token endpoint of {name!r} answered {answer.status}")
+        if isinstance(client, OAuthClient):
+            probe_token_endpoint(client)
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -118,19 +126,24 @@ class Mint:
         try:
             credential = provider.fetch(_wanted(key), min_lifetime=min_lifetime)
             if credential is None:
-                raise ProviderUnavailable(f"the upstream {key.name!r}: {provider.absent}", hint=provider.remedy)
+                absent = ProviderUnavailable if isinstance(key.upstream, AgentSpec) else NoCredential
+                raise absent(f"the upstream {key.name!r}: {provider.absent}", hint=provider.remedy)
             if credential.is_anonymous:
                 raise Denied(f"the upstream {key.name!r} has no token to give: its Flyte has no authentication")
             if key.give.principal is not None:
                 check_principal(credential, key.give.principal, key.name, rule)
             check_lifetime(credential, key.give.max_lifetime, key.name, rule)
-        except AuthAgentError as failed:
+        except AuthAgentError as raised:
+            failed = _cause(key.upstream, raised)
             self.failed[key.name] += 1
-            if isinstance(failed, ProviderUnavailable) or not key.subject_token:  # else the token shown is to blame
+            # Else the token that the caller shows is to blame.
+            if isinstance(failed, ProviderUnavailable | ConfigError) or not key.subject_token:
                 self.healthy[key.name] = False
-            raise
+                self.failures.failed(key.name, failed)
+            raise failed from None
         self.healthy[key.name] = True
         self.minted[key.name] += 1
+        self.failures.succeeded(key.name)
         return credential
 
 
@@ -139,6 +152,17 @@ def _size(key: Hashable) -> int:
     assert isinstance(key, Key)  # noqa: S101 - nothing else is a key here
     shown = [each.token.reveal() for each in (key.subject_token, key.actor_token) if each]
     return USUAL_TOKEN + 2 * text_size(*shown)
+
+
+def _cause(upstream: Kinds, failed: AuthAgentError) -> AuthAgentError:
+    """What a broken source comes from: a file that its configuration names, or else `failed` itself."""
+    if type(failed) is not ProviderError:
+        return failed
+    try:
+        named_files.check(upstream)
+    except ConfigError as fault:
+        return fault
+    return failed
 
 
 def _wanted(key: Key) -> Wanted:

@@ -17,7 +17,7 @@ from flytekitplugins.authagent.agent.refusal import Refusal, unavailable
 from flytekitplugins.authagent.agent.rule import Rule
 from flytekitplugins.authagent.agent.settled import Settled
 from flytekitplugins.authagent.agent.workload import Workload
-from flytekitplugins.authagent.errors import AuthAgentError
+from flytekitplugins.authagent.errors import AuthAgentError, Denied
 
 Decide = Callable[[Workload, Asked], Answer | Awaitable[Answer]]
 """Decides by the rules as they are then, and answers."""
@@ -61,9 +61,12 @@ class OnBehalf:
             not_now = unavailable("the grant's token cannot be had for now", "time", 5)
             return self._answers.refused(workload, not_now, record)
         except AuthAgentError as failed:
+            if not isinstance(failed, Denied):
+                self._mint.failures.failed(rule.give.upstream, failed)
             return self._answers.failed(workload, Decision(asked, rule, None, record), failed)
         if settled is not self._settled:
             return await there(self._decide(workload, asked))  # rules have changed meanwhile
+        self._mint.failures.succeeded(rule.give.upstream)
         if isinstance(found, Ungranted):
             return await self._otherwise(workload, asked, rule, found)
         decision = Decision(asked, rule, None, record | found.facts)

@@ -14,7 +14,7 @@ from flytekitplugins.authagent.agent.mint import Mint
 from flytekitplugins.authagent.agent.refusal import Refusal
 from flytekitplugins.authagent.agent.rule import Rule
 from flytekitplugins.authagent.credential import Credential
-from flytekitplugins.authagent.errors import AuthAgentError
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError
 
 SECONDS = 0.8
 """For which a probe is kept waiting: kubelet gives one second."""
@@ -37,23 +37,23 @@ class Readiness:
         self._reached: dict[str, tuple[float, asyncio.Future[None]]] = {}
 
     def answer(self, rules: Iterable[Rule]) -> Answer | Awaitable[Answer]:
-        """200, or 503 with the names of the upstreams that have no token."""
-        ill: list[str] = []
+        """200, or 503 with the upstreams that have no token, and what is wrong with their configuration."""
+        ill: dict[str, str] = {}
         waiting: dict[str, asyncio.Future[Any]] = {}
         for rule in self._one_for_each(rules):
             name = rule.give.upstream
-            try:
-                source = self._mint.source(rule, Asked())
-            except Refusal:  # it exchanges what callers show, and nobody has shown us anything
-                ill += [name] if self._mint.healthy.get(name) is False else []
-                continue
             if self._mint.healthy.get(name) is None:
                 waiting[name] = self._reach(name)
                 continue
             try:
+                source = self._mint.source(rule, Asked())
+            except Refusal:  # it exchanges what callers show, and nobody has shown us anything
+                ill |= {} if self._mint.healthy[name] else {name: ""}
+                continue
+            try:
                 found = source.held() or source.ask()
-            except AuthAgentError:
-                ill.append(name)
+            except AuthAgentError as failed:
+                ill[name] = _why(failed)
                 continue
             if not isinstance(found, Credential):
                 waiting[name] = asyncio.ensure_future(asyncio.wrap_future(found))
@@ -72,11 +72,13 @@ class Readiness:
         return probe
 
     def _one_for_each(self, rules: Iterable[Rule]) -> Iterator[Rule]:
+        """A rule for each upstream, those from which is given without a grant among them."""
         seen: set[str] = set()
         for rule in rules:
-            if rule.give.upstream not in seen:
-                seen.add(rule.give.upstream)
-                yield rule
+            for give in filter(None, (rule.give, rule.give.otherwise)):
+                if give.upstream not in seen:
+                    seen.add(give.upstream)
+                    yield rule if give is rule.give else rule.model_copy(update={"give": give})
 
 
 def _landed(asked: Future[None], reach: Callable[[str], None], name: str) -> None:
@@ -88,16 +90,24 @@ def _landed(asked: Future[None], reach: Callable[[str], None], name: str) -> Non
         asked.set_result(None)
 
 
-async def _later(ill: list[str], waiting: dict[str, asyncio.Future[Any]]) -> Answer:
+async def _later(ill: dict[str, str], waiting: dict[str, asyncio.Future[Any]]) -> Answer:
     await asyncio.wait(waiting.values(), timeout=SECONDS)
     for name, flight in waiting.items():
         if not flight.done():
             flight.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody asks how it ended
-            ill.append(name)
-        elif flight.exception() is not None:
-            ill.append(name)
+            ill[name] = ""
+        elif failed := flight.exception():
+            ill[name] = _why(failed)
     return _said(ill)
 
 
-def _said(ill: list[str]) -> Answer:
-    return plain(503, f"no token from {', '.join(sorted(ill))}") if ill else plain(200, "ok")
+def _why(failed: BaseException) -> str:
+    """What the operator has to mend, where it is the configuration; the rest is the identity provider's."""
+    return str(failed.args[0]) if isinstance(failed, ConfigError) else ""
+
+
+def _said(ill: dict[str, str]) -> Answer:
+    if not ill:
+        return plain(200, "ok")
+    reasons = [f"{name}: {why}" for name, why in sorted(ill.items()) if why]
+    return plain(503, "; ".join([f"no token from {', '.join(sorted(ill))}", *reasons]))

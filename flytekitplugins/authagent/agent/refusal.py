@@ -43,6 +43,11 @@ def unavailable(description: str, reason: str, retry_after: int = 1) -> Refusal:
     return Refusal(503, "temporarily_unavailable", description, reason, retry_after)
 
 
+def misconfigured(reason: str) -> Refusal:
+    """Not before the operator has mended the configuration: asking again does not help (decision 27)."""
+    return Refusal(500, "server_error", "the agent's configuration is at fault; its operator must mend it", reason)
+
+
 def busy(description: str, reason: str, retry_after: int = 1) -> Refusal:
     """Not now, for this caller or whoever asks like it has too much going on."""
     return Refusal(429, "temporarily_unavailable", description, reason, retry_after)

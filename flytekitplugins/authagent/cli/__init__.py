@@ -20,6 +20,7 @@ COMMANDS = {
     "grants": "list the executions that may act for you",
     "revoke": "end what you granted",
     "run": "launch something that acts for you",
+    "systemd-unit": "print a unit for systemd that starts the agent",
     "sandbox": "run an embedded Flyte, for demos and tests",
 }
 
@@ -65,7 +66,7 @@ def _run(name: str, rest: "list[str]") -> int:
     from flytekitplugins.authagent.errors import AuthAgentError
 
     try:
-        status: int = import_module(__name__ + "." + name).run(rest)
+        status: int = import_module(__name__ + "." + name.replace("-", "_")).run(rest)
     except AuthAgentError as error:
         _complain("authagent: " + str(error.args[0]))
         if error.hint:
@@ -81,7 +82,7 @@ def _run(name: str, rest: "list[str]") -> int:
 
 def _usage() -> str:
     lines = ["usage: authagent COMMAND [OPTIONS]", "", "commands:"]
-    lines += ["  " + name.ljust(10) + what for name, what in COMMANDS.items()]
+    lines += ["  " + name.ljust(13) + what for name, what in COMMANDS.items()]
     lines += ["", "authagent COMMAND --help says what its options are; authagent --version says which release this is."]
     lines += ["Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 no credential, 4 refused,"]
     return "\n".join([*lines, "5 unavailable, try again."])

@@ -17,7 +17,7 @@ from flytekitplugins.authagent.agent.refusal import Refusal
 from flytekitplugins.authagent.agent.rule import IDENTITY_KINDS, Narrow, Rule, Tokens
 from flytekitplugins.authagent.agent.upstream import GrantSpec
 from flytekitplugins.authagent.agent.workload import Pod, Workload
-from flytekitplugins.authagent.cli import store
+from flytekitplugins.authagent.cli import named, store
 from flytekitplugins.authagent.cli.shown import printable
 from flytekitplugins.authagent.errors import ConfigError, Denied
 
@@ -31,13 +31,14 @@ def run(arguments: list[str]) -> int:
     """Check or explain. Exit codes: 0 good, or given; 2 a bad file or question; 4 refused."""
     options = _parser().parse_args(arguments)
     if options.what == "check":
-        return _check(options.file)
+        return _check(options.file, rules_only=options.rules_only)
     file = daemon.load(options.config)
     workload, asked = _described(options)
     return _explain(file, workload, asked, as_json=options.json)
 
 
-def _check(path: Path) -> int:
+def _check(path: Path, *, rules_only: bool) -> int:
+    """The rules first, then what is wrong with the files that they need."""
     file = daemon.load(path)
     weakness = store.check(file)
     for number, rule in enumerate(file.rules, 1):
@@ -46,6 +47,8 @@ def _check(path: Path) -> int:
         sys.stderr.write(f"note: {printable(note)}\n")
     if weakness:
         sys.stderr.write(f"note: the store: {printable(weakness)}\n")
+    if not rules_only:
+        named.check(file, path)
     return 0
 
 
@@ -275,6 +278,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
     check = commands.add_parser("check", help="read FILE, say what its rules are, and note what may be a mistake")
     check.add_argument("file", type=_absolute, metavar="FILE", help="agent.yaml")
+    check.add_argument(
+        "--rules-only", action="store_true", help="open no other file: those that FILE names are on another machine"
+    )
     explain = commands.add_parser("explain", help="say which rule decides for a caller, and why the others do not")
     explain.add_argument(
         "--config",

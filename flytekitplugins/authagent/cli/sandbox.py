@@ -6,10 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from flytekitplugins.authagent import extras
 from flytekitplugins.authagent.errors import ConfigError
-
-NEEDED = frozenset({"authlib", "grpc", "httptools", "joserfc", "uvloop"})
-"""Modules that the extra brings."""
 
 
 def run(arguments: list[str]) -> int:
@@ -22,15 +20,9 @@ def run(arguments: list[str]) -> int:
     """
     ours, command = _split(arguments)
     options = _parser().parse_args(ours)
-    try:
-        from flytekitplugins.authagent.sandbox.session import Options, run
-    except ModuleNotFoundError as missing:
-        if missing.name not in NEEDED:
-            raise
-        raise ConfigError(
-            f"the sandbox needs {missing.name}, which is not installed",
-            hint="pip install 'flytekitplugins-authagent[sandbox]'",
-        ) from None
+    extras.need("sandbox", "the sandbox")
+    from flytekitplugins.authagent.sandbox.session import Options, run
+
     return run(Options(command=tuple(command), **vars(options)), say=_say)
 
 

@@ -6,20 +6,28 @@ import argparse
 import sys
 from pathlib import Path
 
-from flytekitplugins.authagent.agent import daemon, log
+from flytekitplugins.authagent.agent import daemon, issuer_probe, log
 from flytekitplugins.authagent.agent.audit import Audit
 from flytekitplugins.authagent.agent.file import AgentFile
 from flytekitplugins.authagent.agent.mint import Mint
-from flytekitplugins.authagent.cli import store
-from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.cli import named, store
+from flytekitplugins.authagent.cli.shown import printable
+from flytekitplugins.authagent.errors import AuthAgentError
 
 
 def run(arguments: list[str]) -> int:
     """Serve until a signal, or with `--check` only say whether the configuration is good. Raises our errors."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.online and not options.check:
+        parser.error("--online goes with --check")
     if options.check:
         file = daemon.load(options.config, options.socket)
+        daemon.check_extra(file)
         store.check(file)
+        named.check(file, options.config)
+        if file.hub:
+            _check_hub(file)
         places = [f"{name} {place}" for name in ("socket", "listen") if (place := getattr(file, name))]
         if file.hub and file.grants:
             people = file.hub.people
@@ -27,21 +35,36 @@ def run(arguments: list[str]) -> int:
         sys.stdout.write(
             f"{options.config}: {len(file.rules)} rules, {len(file.upstreams)} upstreams, {', '.join(places)}\n"
         )
-        return 0
+        return _ask(file) if options.online else 0
     log.to_stderr()
     daemon.run(options.config, options.socket, _hub)
     return 0
 
 
+def _ask(file: AgentFile) -> int:
+    """Ask each issuer and each hub, and print what came of it. Returns the worst exit code."""
+    status = 0
+    for key, answer in issuer_probe.results(file):
+        if isinstance(answer, AuthAgentError):
+            status = max(status, answer.exit_code)
+            hint = f" (hint: {answer.hint})" if answer.hint else ""
+            sys.stdout.write(printable(f"{key}: {answer.args[0]}{hint}") + "\n")
+        else:
+            sys.stdout.write(printable(f"{key}: {answer} answers") + "\n")
+    return status
+
+
 def _hub(file: AgentFile, audit: Audit, mint: Mint) -> daemon.Hub:
     """What keeps grants. What it needs is loaded where it is needed only."""
-    try:
-        from flytekitplugins.authagent.hub.hub import Hub
-    except ImportError as missing:
-        raise ConfigError(
-            f"{missing.name} is not installed", hint="pip install 'flytekitplugins-authagent[hub]'"
-        ) from None
+    from flytekitplugins.authagent.hub.hub import Hub
+
     return Hub(file, audit, mint)
+
+
+def _check_hub(file: AgentFile) -> None:
+    from flytekitplugins.authagent.hub import hub
+
+    hub.check(file)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,7 +80,10 @@ def _parser() -> argparse.ArgumentParser:
         help="agent.yaml (default: %(default)s)",
     )
     parser.add_argument("--socket", type=_absolute, metavar="PATH", help="listen here instead of where the file says")
-    parser.add_argument("--check", action="store_true", help="read the configuration, say what is in it, and end")
+    parser.add_argument(
+        "--check", action="store_true", help="check the configuration and every file that it names, and end"
+    )
+    parser.add_argument("--online", action="store_true", help="with --check: ask each identity provider and hub, too")
     return parser
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from flytekitplugins.authagent.agent.asked import execution as checked_execution
 from flytekitplugins.authagent.agent.refusal import Refusal, busy, invalid_request, unavailable
 from flytekitplugins.authagent.credential import Secret
-from flytekitplugins.authagent.errors import AuthAgentError, Denied, ProviderUnavailable
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Denied, ProviderUnavailable
 from flytekitplugins.authagent.hub.consent import Consent, Minted
 from flytekitplugins.authagent.hub.flyte import Executions, Seen
 from flytekitplugins.authagent.hub.person import Person
@@ -326,4 +326,8 @@ def refusal_of(failed: AuthAgentError) -> Refusal:
         return unavailable("this cannot be done for now; try again", str(failed), 5)
     if isinstance(failed, Denied):
         return Refusal(403, "access_denied", "the identity provider does not allow it", str(failed))
+    if isinstance(failed, ConfigError):
+        return Refusal(
+            500, "server_error", "the hub's configuration is at fault; its operator must mend it", str(failed)
+        )
     return Refusal(503, "temporarily_unavailable", "the identity provider cannot be used", str(failed), 60)

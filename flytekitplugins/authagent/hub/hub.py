@@ -268,6 +268,11 @@ class Hub:
         )
 
 
+def check(file: AgentFile) -> None:
+    """Raise `ConfigError` where a hub could not be made of `file`: its keys, its certificate, its clients."""
+    _made(file)
+
+
 def _made(file: AgentFile) -> Made:
     """Raises `ConfigError`."""
     settings, spec = file.hub, file.grants

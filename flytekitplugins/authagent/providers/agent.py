@@ -302,6 +302,8 @@ class AgentProvider:
                 f"{self.socket} answered {reply.status}, and not as an agent does", hint="is it an authagent's socket?"
             )
         message = f"the agent at {self.socket} answered {code}{f': {words}' if words else ''}"
+        if code == "server_error":
+            raise ProviderError(message, hint="tell the agent's operator: its log and its audit file say what is wrong")
         if reply.status in (429, 500, 502, 503, 504):
             raise ProviderUnavailable(message)
         if code == "unsupported_grant_type":

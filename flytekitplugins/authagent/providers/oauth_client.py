@@ -14,7 +14,7 @@ from flytekitplugins.authagent import trust
 from flytekitplugins.authagent.credential import Credential, Secret
 from flytekitplugins.authagent.discovery import FlyteServer, PublicClient
 from flytekitplugins.authagent.errors import ConfigError, Denied, ProviderError
-from flytekitplugins.authagent.http import Door
+from flytekitplugins.authagent.http import Door, check_url
 from flytekitplugins.authagent.oauth import discovery
 from flytekitplugins.authagent.oauth.client_authentication import METHODS, Added, Proof
 from flytekitplugins.authagent.oauth.discovery import Metadata
@@ -22,6 +22,14 @@ from flytekitplugins.authagent.oauth.message import Request, Response
 from flytekitplugins.authagent.oauth.target import Target
 from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.specs import ClientCredentialsSpec, ClientSpec
+
+_ENDPOINTS = (
+    "token_endpoint",
+    "authorization_endpoint",
+    "device_authorization_endpoint",
+    "revocation_endpoint",
+    "userinfo_endpoint",
+)
 
 MAX_SECRET = 64 * 1024
 """Bytes of a file with a secret, a key or an assertion."""
@@ -99,6 +107,19 @@ class OAuthClient:
             key_id=self.spec.key_id,
         )
         return METHODS[self.spec.method](self.client_id, proof)
+
+    def check(self) -> None:
+        """Raise `ConfigError` where a URL, or what proves the client, cannot be used. Nobody is asked."""
+        for name in ("issuer", *_ENDPOINTS):
+            url = getattr(self.spec, name)
+            try:
+                if url:
+                    check_url(url)
+            except (ConfigError, ValueError) as wrong:
+                hint = wrong.hint if isinstance(wrong, ConfigError) else ""
+                raise ConfigError(f"{name}: {wrong.args[0]}", hint=hint) from None
+        proof = Proof(self._secret(), audience="nobody", now=self.clock(), key_id=self.spec.key_id)
+        METHODS[self.spec.method](self.spec.client_id, proof)
 
     def send(self, request: Request) -> Response:
         """The answer to `request`. Raises as `Door.send`."""
@@ -198,11 +219,4 @@ def read_secret(path: Path, name: str, *, in_pod: bool) -> Secret:
 
 
 def _local(spec: ClientSpec) -> Metadata:
-    return Metadata(
-        spec.issuer,
-        spec.token_endpoint,
-        spec.authorization_endpoint,
-        spec.device_authorization_endpoint,
-        spec.revocation_endpoint,
-        spec.userinfo_endpoint,
-    )
+    return Metadata(spec.issuer, *(getattr(spec, name) for name in _ENDPOINTS))
