@@ -9,6 +9,7 @@ SENTENCES = frozenset(
     {
         # the agent's
         "no rule gives this",
+        "no token lives as long as min_lifetime asks",
         "nobody keeps grants here",
         "pods cannot be attested for now",
         "the agent cannot write its audit file",

@@ -54,7 +54,7 @@ def test_token_prints_exactly_the_token(agent: running_agent.Agent) -> None:
         ),
         (("token",), {"AUTHAGENT_PROVIDER": "agnet"}, 2, "AUTHAGENT_PROVIDER"),
         (("token", "--scope", "admin"), {"AUTHAGENT_SOCKET": "{socket}"}, 4, "fewer scopes"),
-        (("token", "--min-lifetime", "99999"), {"AUTHAGENT_SOCKET": "{socket}"}, 4, "99999"),
+        (("token", "--min-lifetime", "99999"), {"AUTHAGENT_SOCKET": "{socket}"}, 4, "no token lives as long"),
         (("token", "--audience", "https://elsewhere"), {"AUTHAGENT_SOCKET": "{socket}"}, 4, "another audience"),
         (("serve", "--config", "/nowhere/agent.yaml"), {}, 2, "/nowhere/agent.yaml is not there"),
         (("serve", "--nope"), {}, 2, "--nope"),

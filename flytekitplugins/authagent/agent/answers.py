@@ -77,7 +77,7 @@ class Answers:
     def failed(self, workload: Workload, decision: Decision, failed: AuthAgentError) -> Answer:
         """Why there is no token, in words that are good for a caller to hear; the whole story is in the audit file."""
         if isinstance(failed, TooShort):
-            refusal = invalid_request(f"no token lives {decision.asked.min_lifetime} s or more")
+            refusal = invalid_request("no token lives as long as min_lifetime asks")
         elif isinstance(failed, Denied):
             refusal = no_rule(str(failed))
             refusal.description = "the identity provider, or the rule, allows no such token; see the agent's audit file"
