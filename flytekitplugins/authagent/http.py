@@ -91,6 +91,11 @@ class Door:
         said = {name.lower(): value for name, value in answer.headers.items()}
         return Response(request.url, answer.status_code, said, body)
 
+    def check(self, url: str) -> None:
+        """Raise the `ConfigError` that `send` would: for a proxy, or for CAs, that this machine cannot use."""
+        self._proxy(url)
+        self._trusted(url)
+
     def _for_the_proxy(self) -> dict[str, str]:
         shown = self.proxy_authorization() if self.proxy_authorization else None
         return {"Proxy-Authorization": f"Bearer {shown.reveal()}"} if shown else {}

@@ -123,15 +123,17 @@ class SessionStore:
             return "the keyring"
         return f"{self._files.path(str(key))} (readable by you only; not encrypted)"
 
-    def delete(self, key: SessionKey) -> None:
-        """Forget the login under `key`, wherever it is."""
+    def delete(self, key: SessionKey) -> str:
+        """Forget the login under `key`, wherever it is. Returns why it may still be in the keyring, else nothing."""
         self._memory.pop(str(key), None)
         had_file = self._files.delete(str(key))
         try:
             self._items.delete(str(key))
         except KeyringTrouble as trouble:
             if not had_file:
-                self._warn(f"the keyring cannot be used: {trouble}")
+                logger.info("no login is removed from the keyring: %s", trouble)
+                return str(trouble)
+        return ""
 
     def _of_keyring(self, name: str) -> str | None:
         try:

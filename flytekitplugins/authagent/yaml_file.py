@@ -99,6 +99,10 @@ def _explained(wrong: ValidationError, lines: dict[Place, int], name: str, model
         key = _shown(place)
         cause = error.get("ctx", {}).get("error")
         what = _message(error["type"], error["msg"], cause)
+        if error["type"] == "union_tag_invalid":
+            context = error["ctx"]
+            kinds = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+            key, what = f"{key}.kind", f"none of {', '.join(kinds)}{did_you_mean(context['tag'], kinds)}"
         if error["type"] == "extra_forbidden":
             what += did_you_mean(str(place[-1]), _keys(model, error["loc"][:-1]))
         problems.append(f"{name}, line {_line(place, lines)}: {key}: {what}")

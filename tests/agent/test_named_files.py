@@ -155,6 +155,42 @@ def test_what_cannot_be_used_is_named_with_its_key(
     assert not Path(content["socket"]).parent.exists() or "open" in content["socket"], "something was made"
 
 
+ENVIRON = {
+    "no CAs": {"SSL_CERT_FILE": NONE},
+    "no directory of CAs": {"SSL_CERT_DIR": NONE},
+    "no CAs, by the name that requests reads": {"REQUESTS_CA_BUNDLE": NONE},
+    "a proxy of no known scheme": {"HTTPS_PROXY": "gopher://proxy.example.com"},
+    "a proxy without a host": {"https_proxy": "http://:3128"},
+    "a proxy without a port": {"ALL_PROXY": "http://proxy.example.com:0"},
+}
+"""Variables that a client of an identity provider reads, and that cannot be used."""
+
+PEERS: dict[str, Callable[[Content], object]] = {
+    "upstreams.flyte": lambda c: upstream(c, token_endpoint="https://idp.example.com/token"),
+    "upstreams.flyte, by its issuer": lambda c: (
+        c["upstreams"]["flyte"].pop("token_endpoint", None),
+        upstream(c, issuer="https://idp.example.com"),
+    ),
+}
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("name", ENVIRON)
+@pytest.mark.parametrize("command", [("serve", "--check", "--config"), ("policy", "check")], ids=["serve", "policy"])
+def test_a_variable_that_cannot_be_used_is_named(
+    name: str, peer: str, command: tuple[str, ...], provider: Running, directory: Path
+) -> None:
+    content = running_agent.configuration(directory, provider)
+    PEERS[peer](content)
+    file = write(directory, content)
+    assert authagent(*command, file).returncode == 0
+
+    done = authagent(*command, file, **ENVIRON[name])
+
+    [variable] = ENVIRON[name]
+    assert (done.returncode, f": upstreams.flyte: {variable} names " in done.stderr) == (2, True), done.stderr
+
+
 def test_all_that_is_wrong_is_said_at_once(provider: Running, directory: Path) -> None:
     content = running_agent.configuration(directory, provider)
     upstream(content, client_secret_file=NONE)

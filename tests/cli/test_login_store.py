@@ -97,6 +97,17 @@ def test_eight_commands_renew_a_login_in_a_file_once(place: Laptop) -> None:
     assert json.loads(file.read_text())["refresh_token"] != kept["refresh_token"]
 
 
+@pytest.mark.parametrize("keyring", ["none", "one that is not installed"])
+def test_logout_without_a_login_and_without_a_keyring_promises_nothing(place: Laptop, keyring: str) -> None:
+    place.environ["PYTHON_KEYRING_BACKEND"] = KEYRINGS[keyring]
+    done = place.run("logout")
+    assert (done.returncode, "there is no login to end" in done.stderr) == (3, True), done.stderr
+    done = place.run("logout", "--forget")
+    assert (done.returncode, "No login is in a file." in done.stderr) == (0, True), done.stderr
+    assert "Forgotten" not in done.stderr
+    assert "this process" not in done.stderr
+
+
 @pytest.mark.parametrize("command", ["token", "whoami", "status", "logout"])
 def test_a_file_that_others_can_read_stops_every_command(place: Laptop, command: str) -> None:
     login(place, "--no-browser", "--store", "file")

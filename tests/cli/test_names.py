@@ -77,6 +77,19 @@ def test_a_key_that_is_almost_one(content: str, model: type, key: str, meant: st
         yaml_file.parse(content.encode(), model, name="file.yaml")
 
 
+@pytest.mark.parametrize(
+    ("content", "model", "meant"),
+    [
+        ("bindings: [{provider: {kind: agnet}}]", ClientFile, "agent"),
+        ("bindings: [{provider: {kind: Pkce}}]", ClientFile, "pkce"),
+        ("upstreams: {a: {kind: client-credential}}", AgentFile, "client_credentials"),
+    ],
+)
+def test_a_kind_that_is_almost_one(content: str, model: type, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\.kind: none of .*; did you mean {meant}\?"):
+        yaml_file.parse(content.encode(), model, name="file.yaml")
+
+
 def test_a_key_of_another_section_is_not_meant() -> None:
     with pytest.raises(ConfigError, match=r"bindings\.0\.provider\.token_endpoints: unknown key(?!; did)"):
         yaml_file.parse(b"bindings: [{provider: {kind: agent, token_endpoints: x}}]", ClientFile, name="file.yaml")

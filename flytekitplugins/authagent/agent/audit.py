@@ -146,7 +146,7 @@ def _opened(path: Path) -> int:
         trust.check_parents(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileNotFoundError:
-        raise ConfigError(f"audit: the directory of {path} is not there", hint="make it") from None
+        raise ConfigError(f"audit: the directory of {path} is not there", hint="make that directory") from None
     except OSError as failed:
         raise ConfigError(f"audit: {path} cannot be written: {failed.strerror}") from None
     owner = os.fstat(descriptor).st_uid

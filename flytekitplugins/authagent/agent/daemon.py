@@ -52,7 +52,9 @@ def load(path: Path, socket: Path | None = None) -> AgentFile:
     try:
         file = yaml_file.load(path, AgentFile)
     except FileNotFoundError:
-        raise ConfigError(f"{path} is not there", hint="name the file with --config") from None
+        raise ConfigError(
+            f"{path} is not there", hint="check its path; `authagent serve` takes it as --config FILE"
+        ) from None
     return file if socket is None else file.model_copy(update={"socket": socket})
 
 

@@ -15,7 +15,10 @@ from pydantic import BaseModel
 from flytekitplugins.authagent import trust
 from flytekitplugins.authagent.agent.audit import STDOUT
 from flytekitplugins.authagent.agent.file import AgentFile
+from flytekitplugins.authagent.agent.people_settings import PeopleSettings
+from flytekitplugins.authagent.agent.upstream import HubSpec
 from flytekitplugins.authagent.errors import ConfigError
+from flytekitplugins.authagent.http import Door
 from flytekitplugins.authagent.providers.oauth_client import OAuthClient, read_secret
 from flytekitplugins.authagent.specs import AgentSpec, ClientSpec, CommandSpec
 
@@ -48,7 +51,14 @@ def check(section: BaseModel) -> None:
         elif isinstance(value, Path):
             read_secret(value, key, in_pod=False)
     if isinstance(section, ClientSpec):
-        OAuthClient(section, "client").check()
+        client = OAuthClient(section, "client")
+        client.check()
+        if server := section.issuer or section.token_endpoint:
+            client.door.check(server)
+    if isinstance(section, HubSpec):
+        Door(ca_file=section.ca_file, proxy=section.proxy).check(section.url)
+    if isinstance(section, PeopleSettings):
+        Door(ca_file=section.ca_file, proxy=section.proxy).check(section.issuer)
     if isinstance(section, CommandSpec) and shutil.which(section.command[0]) is None:
         raise ConfigError(f"command: there is no program {section.command[0]}", hint="check the command, and PATH")
 
@@ -119,7 +129,7 @@ def _check_directory(path: Path, directory: Path) -> None:
     try:
         trust.check_parents(path)
     except OSError:
-        raise ConfigError(f"the directory {directory} is not there", hint="make it") from None
+        raise ConfigError(f"the directory {directory} is not there", hint="make that directory") from None
     if not directory.is_dir() or not os.access(directory, os.W_OK | os.X_OK):
         raise ConfigError(
             f"{path} cannot be made by uid {os.geteuid()} in {directory}", hint="check its owner and mode"

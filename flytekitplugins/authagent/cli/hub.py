@@ -23,7 +23,10 @@ from flytekitplugins.authagent.source import WAIT, Source
 from flytekitplugins.authagent.specs import LoginSpec, PkceSpec, ProviderSpec, ServerSpec
 from flytekitplugins.authagent.terminal import Terminal
 
-HINT = "write hub: {url: https://..., client_id: ...} into ~/.flyte/authagent.yaml, or set AUTHAGENT_HUB"
+HINT = (
+    "write hub: {url: https://..., client_id: ...} into ~/.flyte/authagent.yaml, "
+    "or set both AUTHAGENT_HUB and AUTHAGENT_HUB_TOKEN_FILE"
+)
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,15 @@ def run(arguments: list[str]) -> int:
         if session is None and provider.store.trouble:
             raise NoCredential(
                 f"no login is in a file, and the keyring cannot be read ({provider.store.trouble})",
-                hint="unlock or start the keyring, and try again",
+                hint="if a login is in the keyring, unlock the keyring and try again; if not, there is no login to end",
             )
         if session is None:
             raise NoCredential("nobody is logged in", hint="`authagent status` says what is configured")
         said = _revoke(provider, session)
     else:
-        said = "Forgotten. Its tokens are good until they end."
-    provider.store.delete(key)
+        said = "Forgotten. Tokens of this login are good until they end."
+    if trouble := provider.store.delete(key):
+        said = f"No login is in a file. A login in the keyring stays there: the keyring cannot be used ({trouble})."
     provider.store.forget_pyflytes(key)
     sys.stderr.write(said + "\n")
     return 0

@@ -24,7 +24,9 @@ class DatabaseFile:
         try:
             trust.check_parents(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            raise ConfigError(f"the directory of the store's file {self.path} is not there", hint="make it") from None
+            raise ConfigError(
+                f"the directory of the store's file {self.path} is not there", hint="make that directory"
+            ) from None
         lock = _opened(self.path.with_name(self.path.name + ".lock"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
