@@ -44,7 +44,7 @@ def unavailable(description: str, reason: str, retry_after: int = 1) -> Refusal:
 
 
 def misconfigured(reason: str) -> Refusal:
-    """Not before the operator has mended the configuration: asking again does not help (decision 27)."""
+    """Not before the operator has mended the configuration: asking again does not help (decision 28)."""
     return Refusal(500, "server_error", "the agent's configuration is at fault; its operator must mend it", reason)
 
 
