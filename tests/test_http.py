@@ -287,3 +287,17 @@ def test_a_proxy_is_used_where_it_is_named_and_sees_its_own_token() -> None:
 def test_a_proxy_that_is_down_is_named() -> None:
     with pytest.raises(ProviderUnavailable, match="through the proxy"):
         Door(timeout=5, proxy="http://127.0.0.1:9").send(Request("http://127.0.0.1:8/token"))
+
+
+# One line for each way in which people write the same proxy.
+SPELLINGS = ("http://{proxy}", "{proxy}", "user@{proxy}", "user:pl4nted@{proxy}", "http://user:pl4nted@{proxy}")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_proxy_in_the_environment_needs_no_scheme(monkeypatch: pytest.MonkeyPatch, spelling: str, host: str) -> None:
+    with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as proxy:
+        monkeypatch.setenv("http_proxy", spelling.format(proxy=f"{host}:{urlsplit(proxy.url).port}"))
+        monkeypatch.setenv("no_proxy", "elsewhere")
+        assert Door(timeout=5).send(Request("http://127.0.0.2:9/token")).status == 200
+    assert proxy.heard[0].startswith(b"GET http://127.0.0.2:9/token HTTP/1.1")

@@ -30,7 +30,7 @@ def from_environment(url: str) -> tuple[str, str] | None:
     spellings = [spelling for name in names for spelling in (name, name.upper())]
     variable = next((name for name in spellings if os.environ.get(name) == proxy), "the environment")
     check(proxy, variable)
-    return proxy, variable
+    return (proxy if "://" in proxy else f"http://{proxy}"), variable  # requests takes `squid:3128` for a scheme
 
 
 def check_for_grpc(target: str, environ: Mapping[str, str]) -> str | None:
