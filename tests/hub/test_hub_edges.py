@@ -202,6 +202,30 @@ def test_a_database_on_another_machine_is_not_spoken_to_in_plaintext(
     assert "s3cret" not in str(refused.value)
 
 
+# One line for each way to write a password where it is not taken for one. `s3cret` is the password, or its end.
+MISPLACED = (
+    "postgresql://hub:p@s3cret@db.example.com/hub?sslmode=require",
+    "postgresql://hub:p@x/s3cret@db.example.com/hub?sslmode=require",
+    "postgresql://hub:p/s3cret@localhost/hub",
+    "postgresql://hub:p?s3cret@localhost/hub",
+    "postgresql://hub:p%s3cret@localhost/hub",
+    "postgresql://hub@localhost/hub?password=s3cret",
+    "postgresql://hub@localhost/hub?pasword=s3cret",
+    "postgresql://hub@localhost/hub?Password=s3cret",
+    "postgresql://hub@localhost/hub?options=s3cret",
+    "postgresql://hub@localhost/hub?sslmode=prefer&sslpassword=s3cret",
+)
+
+
+@pytest.mark.parametrize("text", MISPLACED)
+def test_a_password_in_a_wrong_place_is_not_shown(text: str, libpq: pytest.MonkeyPatch) -> None:
+    try:
+        shown = repr(address.address(text))
+    except ConfigError as refused:
+        shown = f"{refused} {refused.hint}"
+    assert "s3cret" not in shown
+
+
 @pytest.mark.parametrize(
     ("environ", "where"),
     [

@@ -22,6 +22,9 @@ HOW = "use memory, sqlite:////var/lib/authagent/hub.db or postgresql://user@host
 ENCRYPTED = ("verify-full", "verify-ca", "require")
 """Values of libpq's sslmode with which it does not fall back to plaintext; its own, prefer, does."""
 
+SHOWN = frozenset({"host", "hostaddr", "port", "sslmode", "sslrootcert"})
+"""Options of an address whose values are shown: any other may be a password whose name is misspelt."""
+
 
 @dataclass(frozen=True)
 class Address:
@@ -51,7 +54,8 @@ class Address:
     def __str__(self) -> str:
         if not self.is_postgresql:
             return f"sqlite:///{self.path}" if self.path else "memory"
-        return self.url.set(drivername="postgresql").render_as_string(hide_password=True)
+        query = {name: value if name in SHOWN else "..." for name, value in self.url.query.items()}
+        return self.url.set(drivername="postgresql", query=query).render_as_string(hide_password=True)
 
     def __repr__(self) -> str:
         return f"Address({str(self)!r})"
@@ -99,13 +103,14 @@ def _sqlite(text: str) -> Address:
 
 def _postgresql(text: str) -> Address:
     try:
-        url = make_url(text)
-        url = url.set(drivername="postgresql+psycopg")
+        url: URL | None = make_url(text).set(drivername="postgresql+psycopg")
     except (ArgumentError, ValueError):
+        url = None
+    if url is None or "@" in f"{url.host}{url.database}":  # behind which is the second half of a password
         raise ConfigError(
             "the store's PostgreSQL address cannot be read",
             hint="postgresql://user:password@host:5432/database; write @ : / % in a password as %40 %3A %2F %25",
-        ) from None
+        )
     if {"password", "passfile", "sslpassword"} & url.query.keys():
         raise ConfigError(
             "the store's PostgreSQL address has a password after the question mark, where it would be shown",
