@@ -109,6 +109,7 @@ SCALARS = st.sampled_from(
         '"\\UFFFFFFFF"',
         '"/a\\0"',
         "9" * 5000,
+        "0x" + "f" * 5000,
         "&a [*a]",
     ]
 )

@@ -19,6 +19,7 @@ MAX_FILE = 1 << 20  # bytes
 MAX_NODES = 100_000  # what aliases may unfold to
 MAX_PROBLEMS = 10  # that one error names
 MAX_KEY = 100  # characters of a key that an error shows
+MAX_INTEGER = 1 << 64  # Python cannot write numbers of any length, not even into an error
 
 _DEEP = "nested too deeply"
 _STANDARD = "tag:yaml.org,2002:"
@@ -200,11 +201,14 @@ class _Unfold:
         """The value of text without a tag, or with a standard one that fits."""
         if node.tag not in _SCALARS:
             raise self._wrong(node, place, "not YAML as it is read here: a tag or a merge key")
+        kind = node.tag.removeprefix(_STANDARD)
         try:
-            return self._loader.construct_object(node)
+            value = self._loader.construct_object(node)
         except Exception:  # of each constructor another one: see `parse`
-            kind = node.tag.removeprefix(_STANDARD)
             raise self._wrong(node, place, f"cannot be read as YAML's {kind}; put quotes around text") from None
+        if isinstance(value, int) and abs(value) >= MAX_INTEGER:
+            raise self._wrong(node, place, f"cannot be read as YAML's {kind}: the number is too large")
+        return value
 
     def _wrong(self, node: yaml.Node, place: Place, problem: str) -> ConfigError:
         return ConfigError(f"{self._name}, line {node.start_mark.line + 1}: {_shown(place)}: {problem}")

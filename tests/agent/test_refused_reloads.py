@@ -24,6 +24,11 @@ CONTENTS = {
     "a date": (WHO % "2026-12-01", "line 5: rules.0.who.uid"),
     "an hour that is none": (WHO % "2026-12-01 25:00:00", "line 5: rules.0.who.uid"),
     "a number of 5000 digits": (WHO % ("9" * 5000), "line 5: rules.0.who.uid: cannot be read as YAML's int"),
+    "a hexadecimal number that has 5000 digits": (
+        WHO % ("0x" + "f" * 5000),
+        "line 5: rules.0.who.uid: cannot be read as",
+    ),
+    "a number of 65 bits": (WHO % str(1 << 64), "line 5: rules.0.who.uid: cannot be read as YAML's int"),
     "the same as a key": ("? " + "9" * 5000 + "\n: 1\n", "cannot be read as YAML's int"),
     "a hexadecimal number without digits": (WHO % "0x_", "line 5: rules.0.who.uid"),
     "a truth that is none": (WHO % "!!bool maybe", "line 5: rules.0.who.uid: cannot be read as YAML's bool"),
