@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,9 +20,11 @@ from running_agent import Agent, rule
 from running_provider import Running
 
 from flytekitplugins.authagent import wire
-from flytekitplugins.authagent.agent.crowd import BURST, Crowd
+from flytekitplugins.authagent.agent.crowd import BURST, LIMIT, Crowd
 from flytekitplugins.authagent.agent.peer import Peer
 from flytekitplugins.authagent.agent.workload import Pod, Workload
+from flytekitplugins.authagent.providers import Wanted
+from flytekitplugins.authagent.providers.agent import AgentProvider
 from flytekitplugins.authagent.source import Source, Throttled
 
 SCOPES = tuple(f"s{number}" for number in range(11))
@@ -33,12 +36,14 @@ class TokenEndpoint:
 
     def __init__(self) -> None:
         self.mints = 0
+        self.pause = 0.0
         endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 form = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
                 endpoint.mints += 1
+                time.sleep(endpoint.pause)
                 token = {"access_token": f"t{endpoint.mints}", "token_type": "Bearer", "expires_in": 3600}
                 token |= {"scope": form.get("scope", ""), "issued_token_type": wire.ACCESS_TOKEN_TYPE}
                 body = json.dumps(token).encode()
@@ -52,6 +57,7 @@ class TokenEndpoint:
                 """Nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.socket.listen(128)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     @property
@@ -129,6 +135,18 @@ def test_the_same_in_other_words_is_one_mint(
     for each in random.sample(fields, len(fields)):
         assert many.ask(each).status == 200
     assert endpoint.mints == 1
+
+
+@pytest.mark.parametrize(("tasks", "pause"), [(LIMIT + 8, 0.5), (BURST + 4, 0.0)], ids=["waiting", "new"])
+def test_tasks_of_a_user_that_start_at_once_are_all_served(
+    many: Agent, endpoint: TokenEndpoint, tasks: int, pause: float
+) -> None:
+    endpoint.pause = pause
+    provider = AgentProvider(many.socket)
+    wanted = [Wanted(scopes=tuple(scope.split())) for scope in itertools.islice(subsets(), tasks)]
+    with ThreadPoolExecutor(tasks) as pool:
+        assert all(pool.map(provider.fetch, wanted))
+    assert endpoint.mints == tasks
 
 
 def test_lifetimes_that_no_token_has_do_not_multiply_mints(many: Agent, endpoint: TokenEndpoint) -> None:

@@ -53,6 +53,8 @@ def answer(status: int, body: bytes, extra: bytes = b"") -> bytes:
         (answer(400, b'{"error":"unsupported_grant_type"}'), ProviderError, "another release"),
         (answer(503, b'{"error":"temporarily_unavailable"}'), ProviderUnavailable, "temporarily_unavailable"),
         (answer(429, b'{"error":"temporarily_unavailable"}'), ProviderUnavailable, "temporarily_unavailable"),
+        (answer(429, b'{"error":"slow_down"}', b"Retry-After: 60\r\n"), ProviderUnavailable, "slow_down"),
+        (answer(429, b'{"error":"slow_down"}', b"Retry-After: soon\r\n"), ProviderUnavailable, "slow_down"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n", ProviderUnavailable, "length"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import stat
 import struct
 import time
@@ -23,6 +24,9 @@ from flytekitplugins.authagent.providers import Wanted
 
 ANSWER_TIMEOUT = 30.0
 """Seconds for one answer. The agent itself gives up on its identity provider before that."""
+
+BUSY = 10.0
+"""Seconds for which an agent is asked again that has too much to do for this user."""
 
 CHILDREN = "/grants/children"
 """Where an agent that says `children` in `/identity` is told of an execution that ours has launched."""
@@ -78,7 +82,7 @@ class AgentProvider:
                 )
             return None
         form = _form(wanted, min_lifetime) + self._assertion()
-        response = self._answer(self._ask(wire.post("/token", wire.form(form))))
+        response = self._answer(self._when_there_is_room(wire.post("/token", wire.form(form))))
         sent = Request(str(self.socket), tuple(form))
         response = replace(response, headers={})  # its Date is not the issuer's
         credential = token_response.read(response, sent, now=time.time(), provider=self.kind)
@@ -88,6 +92,19 @@ class AgentProvider:
             endpoint=self._flyte_endpoint(),
             header=credential.header or "authorization",  # the agent names another one where the server wants it
         )
+
+    def _when_there_is_room(self, request: bytes) -> wire.Reply:
+        """The answer to `request`; a 429 that says when to come back only where that is later than we wait."""
+        deadline = time.monotonic() + BUSY
+        while True:
+            reply = self._ask(request)
+            after = reply.headers.get("retry-after", "") if reply.status == 429 else ""
+            if not re.fullmatch("[0-9]{1,3}", after):
+                return reply
+            pause = int(after) * random.uniform(1.0, 1.5)  # noqa: S311 - spreads load, hides nothing
+            if time.monotonic() + pause > deadline:
+                return reply
+            time.sleep(pause)
 
     def _flyte_endpoint(self) -> str | None:
         """The Flyte that the agent says its tokens are for."""
