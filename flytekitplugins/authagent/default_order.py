@@ -225,7 +225,7 @@ def _login(config: FlyteConfig) -> ProviderSpec | Unconfigured:
         return _no_flyte("pkce")
     if isinstance(of_flyte(config), Unconfigured):
         return _made(PkceSpec, config)
-    return Unconfigured("pkce", f"{config.said.get('authType')} names another authType", "leave authType out")
+    return Unconfigured("pkce", f"the authType of {config.said.get('authType')} is tried in its place", "")
 
 
 def _no_flyte(name: str) -> Unconfigured:

@@ -118,6 +118,16 @@ def test_nobody_is_logged_in(place: Laptop) -> None:
     assert "authagent login" in found(place)["credential"]["remedy"]
 
 
+@pytest.mark.parametrize("kind", ["Pkce", "DeviceFlow"])
+def test_nobody_is_logged_in_and_the_file_says_how(place: Laptop, kind: str) -> None:
+    place.configure(authType=kind)
+    done = place.run("doctor")
+    assert done.returncode == 3
+    assert "`authagent login`" in done.stdout
+    assert "another authType" not in done.stdout
+    assert "leave authType out" not in done.stdout
+
+
 def test_a_token_without_the_scope_all(place: Laptop) -> None:
     token = place.provider.own_token("batch", scope="offline").json()["access_token"]
     said = found(place, **with_token(place, token))

@@ -273,6 +273,15 @@ def test_a_launcher_that_does_not_use_the_name_is_found_out(person: Person) -> N
     assert 8 <= person.hub.requests["GET /grants/ID"] <= 12
 
 
+def test_who_launches_as_somebody_else_is_told_so_and_not_to_use_the_name(person: Person) -> None:
+    person.hub.ends = "foreign"
+    done = person.run("run", "--", "launcher", "nothing")
+    assert done.returncode == 1
+    assert done.stderr.count("somebody else launched it") == 1
+    assert "`authagent whoami`" in done.stderr
+    assert "AUTHAGENT_EXECUTION" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("reason", "arguments", "status"),
     [("execution_ended", (), 0), ("revoked", (), 1), ("lost", (), 1), ("expired", ("7",), 7)],
@@ -411,6 +420,22 @@ def test_who_has_to_log_in_does_so_and_what_they_type_then_is_the_commands(perso
         assert (done.returncode, "log in to the hub anew" in done.stderr) == (4, True)
         done = person.run("grants")  # the login is forgotten, and there is no terminal
         assert (done.returncode, "AUTHAGENT_HUB_TOKEN_FILE" in done.stderr) == (3, True), done.stderr
+
+
+def test_a_login_for_the_hub_that_cannot_be_kept_names_a_remedy_that_works_for_the_hub(person: Person) -> None:
+    with running_provider.running("external") as provider:
+        file = person.home / ".flyte" / "authagent.yaml"
+        file.parent.mkdir(mode=0o700)
+        file.write_text(f"hub: {{url: '{person.hub.url}', client_id: flytectl}}\n")
+        file.chmod(0o600)
+        person.hub.issuer, person.hub.audience, person.hub.token = provider.issuer.issuer, HUB_AUDIENCE, None
+        del person.environ["AUTHAGENT_HUB_TOKEN_FILE"]
+        person.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
+        with person.typing("grants") as terminal:
+            terminal.wait_for(ADDRESS)
+    assert "this login ends with this program" in terminal.shown
+    assert "AUTHAGENT_HUB_TOKEN_FILE" in terminal.shown
+    assert "authagent login" not in terminal.shown
 
 
 def test_real_pyflyte_takes_the_command_line_that_is_made(tmp_path: Path) -> None:

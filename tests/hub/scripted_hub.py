@@ -26,6 +26,7 @@ class Hub:
 
     `consent`: how many looks at a pending grant until it is active, `None` where none is asked for. `launches`: the
     file in which a launcher writes the names that it launches with. `ends`: what a grant ended with, once launched.
+    `foreign` ends one that was not launched, as the hub sees that somebody else launched its execution.
     `longest`: seconds that a grant may last. `listed`: how many are listed, those that live first. `stuck`: ids of
     grants that do not end. `patience`: how many requests are answered until the token is no good any more.
     """
@@ -135,7 +136,7 @@ class Hub:
                 grant |= {"status": "ended", "reason": "declined"} if self.declines else {"status": "active"}
         if self.launches and self.launches.exists():
             grant["launched"] = grant["launched"] or grant["execution"] in self.launches.read_text().split()
-        if self.ends and grant["launched"] and grant["status"] == "active":
+        if self.ends and (grant["launched"] or self.ends == "foreign") and grant["status"] == "active":
             grant |= {"status": "ended", "reason": self.ends}
 
 

@@ -443,21 +443,42 @@ def test_an_opaque_token_is_asked_about_as_the_hubs_client(
     assert "0paque" not in caplog.text
 
 
+@pytest.mark.parametrize("text", ["{}", "{}.0", " {} "])
+def test_times_of_an_introspection_answer_may_be_text(
+    issuer: SmallIssuer, introspecting: dict[str, Any], text: str
+) -> None:
+    times = {"exp": time.time() + 300, "iat": time.time(), "nbf": time.time() - 10}
+    issuer.tokens["opaque"] = issuer.claims(active=True, **{n: text.format(int(at)) for n, at in times.items()})
+    assert people_of(issuer, **introspecting).authenticate(Secret("opaque")).subject == ALICE
+
+
 @pytest.mark.parametrize("active", [False, None, 1, "true"])
 def test_only_an_active_opaque_token_is_good(issuer: SmallIssuer, introspecting: dict[str, Any], active: Any) -> None:
     issuer.tokens["opaque"] = issuer.claims() | {"active": active}
     assert "is not active" in refused(people_of(issuer, **introspecting), "opaque").reason
 
 
+HELD_TO = [case for case in CLAIMS if not case[0].endswith(" that is text") and case[1] != {"iss": None}]
+"""As a JWT's; but a server that introspects may leave its name out, and write numbers as text."""
+
+
 @pytest.mark.parametrize(
     ("claims", "says"),
-    [case[1:] for case in CLAIMS if case[1] != {"iss": None}]
+    [case[1:] for case in HELD_TO]
     + [
+        ({"exp": "soon"}, "when it ends"),
+        ({"exp": str(int(time.time()) - 1)}, "has ended"),
+        ({"exp": "inf"}, "when it ends"),
+        ({"nbf": "soon"}, "from the future"),
+        ({"nbf": str(int(time.time()) + 3000)}, "from the future"),
+        ({"iat": str(int(time.time()) + 3000)}, "from the future"),
         ({"token_type": "refresh_token"}, "claim token_type"),
         ({"token_type": "DPoP"}, "claim token_type"),
         ({"token_use": "refresh_token"}, "claim token_use"),
     ],
-    ids=[case[0] for case in CLAIMS if case[1] != {"iss": None}] + ["a refresh token", "a DPoP token", "a refresh use"],
+    ids=[case[0] for case in HELD_TO]
+    + ["no number", "text, and ended", "text, and endless", "no number to begin", "text, and later", "issued later"]
+    + ["a refresh token", "a DPoP token", "a refresh use"],
 )
 def test_what_is_said_of_an_opaque_token_is_held_to_the_same_rules(
     issuer: SmallIssuer, introspecting: dict[str, Any], claims: dict[str, Any], says: str

@@ -9,6 +9,8 @@ import test_oidc_provider_flows
 import test_sandbox_flows
 from flow_peer import FLOWS
 
+from flytekitplugins.authagent.oauth.error_code import MICROSOFT
+
 PAGE = Path(__file__).parents[2] / "docs" / "identity-providers.md"
 
 RUNS = {
@@ -30,3 +32,8 @@ def table() -> str:
 def test_the_page_has_the_table_of_the_runs() -> None:
     shown = PAGE.read_text().split("<!-- flows -->\n")[1].split("\n\n")[0].strip()
     assert shown == table()
+
+
+def test_the_page_has_the_numbers_of_entra_id() -> None:
+    shown = PAGE.read_text().split("<!-- aadsts -->\n")[1].split("\n\n")[0].splitlines()[2:]
+    assert shown == [f"| `AADSTS{number}` | {meaning} |" for number, meaning in MICROSOFT.items()]

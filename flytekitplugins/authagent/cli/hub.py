@@ -53,6 +53,13 @@ class _HubLogin(PersonProvider):
         """See `PersonProvider`. It is no endpoint, so nothing that `pyflyte` kept is taken for it."""
         return replace(super().key(wanted), endpoint=f"the hub at {self.hub}")
 
+    @property
+    def how_to_keep(self) -> str:
+        """See `PersonProvider`. `authagent login` is for Flyte, and keeps no login for a hub."""
+        return (
+            "To keep one, unlock or install a keyring; or name a file that holds a token in AUTHAGENT_HUB_TOKEN_FILE."
+        )
+
 
 @contextmanager
 def person(*, browser: bool = True) -> Iterator[Person]:

@@ -95,6 +95,12 @@ def _judged(status: int, grant: Grant, them: Person) -> int:
         ended = _revoke(found, them)
         if status:
             _complain(them, f"the command failed ({status}) and {grant.execution} was not launched; {ended}")
+        elif found.reason == "foreign":
+            _complain(
+                them,
+                f"{grant.execution} does not act for you: {ended}; launch it as {grant.subject}"
+                " (`authagent whoami` shows whom the credential for Flyte speaks for)",
+            )
         else:
             _complain(
                 them,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flytekitplugins.authagent.credential import Secret
+from flytekitplugins.authagent.credential import Secret, number
 from flytekitplugins.authagent.errors import ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.oauth.client_authentication import Added
 from flytekitplugins.authagent.oauth.message import Request, Response
@@ -26,10 +26,15 @@ def read(response: Response) -> dict[str, Any] | None:
     """
     if not response.is_refusal:
         claims = response.json()
-        return claims if claims.get("active") is True else None
+        return claims | _times(claims) if claims.get("active") is True else None
     kind = ProviderUnavailable if response.status == 429 or response.status >= 500 else ProviderError
     refused = response.status in (400, 401, 403)
     raise kind(
         f"{response.url} answered {response.status}",
         hint="check the client that introspects, and that it may" if refused else "",
     )
+
+
+def _times(claims: dict[str, Any]) -> dict[str, float | None]:
+    """The times that the server writes as text, as numbers; `None` for text that is no number, so that none passes."""
+    return {name: number(claims[name]) for name in ("exp", "iat", "nbf") if isinstance(claims.get(name), str)}

@@ -72,6 +72,11 @@ class PersonProvider:
             return "use a provider such as agent"
         return "run `authagent login --store file`" if self.store.trouble else "run `authagent login`"
 
+    @property
+    def how_to_keep(self) -> str:
+        """What a person does about a login that ends with the program, as a sentence."""
+        return "To keep one, run `authagent login --store file`."
+
     def fetch(self, wanted: Wanted, *, min_lifetime: float | None = None) -> Credential | None:
         """
         The credential of the login, renewed where it is about to end; `None` where there is none and nobody to ask.
@@ -144,7 +149,7 @@ class PersonProvider:
         elif self.store.trouble and self.store.kept_in(self.key(wanted)) is None:
             self.terminal.say(
                 f"The keyring cannot be used ({self.store.trouble}), so this login ends with this program."
-                f" To keep one, run `authagent login --store file`.\n"
+                f" {self.how_to_keep}\n"
             )
         scopes = target.scopes or self.client.from_flyte.scopes
         asked = replace(target, scopes=scopes)
