@@ -26,7 +26,7 @@ from flytekitplugins.authagent.agent.kubernetes_settings import KubernetesSettin
 from flytekitplugins.authagent.agent.people_settings import PeopleSettings
 from flytekitplugins.authagent.agent.refusal import Refusal
 from flytekitplugins.authagent.agent.upstream import HubSpec
-from flytekitplugins.authagent.cli import token
+from flytekitplugins.authagent.cli import agent_facts, token
 from flytekitplugins.authagent.credential import Secret
 from flytekitplugins.authagent.deadline import DeadlineSession
 from flytekitplugins.authagent.discovery import FlyteServer
@@ -155,6 +155,18 @@ def test_an_agents_socket_that_drips(
     monkeypatch.setattr(agent_provider, "ANSWER_TIMEOUT", SECONDS)
     with dripping_socket(tmp_path / "agent.sock", drip) as path:
         gives_up(lambda: client(AgentProvider(path)))
+
+
+@pytest.mark.parametrize("drip", IN_HTTP.values(), ids=IN_HTTP.keys())
+def test_all_that_people_are_told_of_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drip: Drip) -> None:
+    """Several questions have one deadline."""
+    monkeypatch.setattr(agent_facts, "SECONDS", SECONDS)
+    with dripping_socket(tmp_path / "agent.sock", drip) as path:
+        started = time.monotonic()
+        facts = agent_facts.look(path)
+        assert time.monotonic() - started < ENOUGH
+    assert facts
+    assert facts["ready"].startswith("no: ")
 
 
 def test_an_agent_that_accepts_nobody(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import running_agent
 import running_provider
+from scripted_agent import answering
 from scripted_server import ScriptedServer
 
+from flytekitplugins.authagent.cli.agent_facts import look
 from flytekitplugins.authagent.context import Context
 from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Denied, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.providers import Wanted
@@ -112,3 +114,25 @@ def test_what_is_no_socket(directory: Path) -> None:
         AgentProvider(directory / "file").fetch(Wanted())
     with pytest.raises(ConfigError, match="too long for a Unix socket"):
         AgentProvider(directory / ("x" * 120)).fetch(Wanted())
+
+
+TOKEN = "eyJhbGciOiJub25lIn0.cGw0bnRlZC1wb2QtdG9rZW4.c2lnbmF0dXJl"
+
+# One line for each page on which an agent may repeat the pod's token.
+REPEATED: dict[str, tuple[str, tuple[int, object]]] = {
+    "why it is not ready": ("/readyz", (503, f"no token: {TOKEN}".encode())),
+    "what it has counted": ("/metrics", (200, f'authagent_requests_total{{outcome="{TOKEN}"}} 1\n'.encode())),
+    "whom it takes us for": ("/identity", (200, {"uid": 0, "attestor": TOKEN})),
+}
+
+
+@pytest.mark.parametrize(("path", "said"), REPEATED.values(), ids=REPEATED)
+def test_people_are_not_shown_the_pods_token(directory: Path, path: str, said: tuple[int, object]) -> None:
+    pod_token = directory / "token"
+    pod_token.write_text(TOKEN)
+    pod_token.chmod(0o600)
+    with answering(directory / "agent.sock", lambda: "t") as agent:
+        agent.answers[path] = said
+        facts = look(agent.path, pod_token)
+    assert facts
+    assert "cGw0bnRlZC1wb2QtdG9rZW4" not in repr(facts)

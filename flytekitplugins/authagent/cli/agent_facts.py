@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 from flytekitplugins.authagent.errors import AuthAgentError
 from flytekitplugins.authagent.providers.agent import AgentProvider
+
+SECONDS = 5.0
+"""For all that an agent is asked here."""
 
 _SAMPLE = re.compile(r'^authagent_(\w+)(?:\{(?:outcome|upstream)="([^"]*)"\})? (\S+)$', re.MULTILINE)
 
@@ -26,21 +30,22 @@ def look(socket: Path, pod_token: Path | None = None) -> dict[str, Any] | None:
     """
     agent = AgentProvider(socket, token_file=pod_token)
     facts: dict[str, Any] = {"socket": str(socket)}
+    deadline = time.monotonic() + SECONDS
     try:
-        ready = agent.page("/readyz")
+        ready = agent.page("/readyz", within=SECONDS)
         if ready is None:
             return None
         facts["ready"] = "yes" if ready[0] == 200 else f"no: {ready[1].strip()}"
-        facts |= _identity(agent)
-        counted = agent.page("/metrics")
+        facts |= _identity(agent, deadline)
+        counted = agent.page("/metrics", within=deadline - time.monotonic())
     except AuthAgentError as error:
         return facts | {"ready": f"no: {error.args[0]}"}
     return facts | (_counted(counted[1]) if counted and counted[0] == 200 else {})
 
 
-def _identity(agent: AgentProvider) -> dict[str, Any]:
+def _identity(agent: AgentProvider, deadline: float) -> dict[str, Any]:
     try:
-        known = agent.identity() or {}
+        known = agent.identity(within=deadline - time.monotonic()) or {}
     except AuthAgentError:
         return {"knows": "has no rule for us"}
     pod, attestor = known.get("pod"), known.get("attestor")

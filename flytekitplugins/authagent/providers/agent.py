@@ -120,15 +120,19 @@ class AgentProvider:
             case _:
                 return named
 
-    def identity(self) -> dict[str, Any] | None:
+    def identity(self, *, within: float | None = None) -> dict[str, Any] | None:
         """What the agent knows of us, and of Flyte (`GET /identity`); `None` where there is no agent."""
-        return self._identity() if self._is_configured() else None
+        return self._identity(within) if self._is_configured() else None
 
     def _identity(self, within: float | None = None) -> dict[str, Any]:
         shown = dict(self._assertion()).get("client_assertion", "")
         known = self._answer(self._ask(wire.get("/identity", shown), within=within)).json()
-        echo.check([known], Request("", (("client_assertion", shown),)), f"the agent at {self.socket}")
+        self._check_echo(known, shown)
         return known
+
+    def _check_echo(self, said: object, shown: str) -> None:
+        """Refuse what is shown to people where it repeats the pod's token. Raises `ProviderError`."""
+        echo.check([said], Request("", (("client_assertion", shown),)), f"the agent at {self.socket}")
 
     def _answer(self, reply: wire.Reply) -> Response:
         """What the agent answered. Raises as `fetch` where it refuses."""
@@ -191,12 +195,18 @@ class AgentProvider:
             raise ProviderError(f"the agent at {self.socket} does not say that it covers {child}")
         return True
 
-    def page(self, path: str) -> tuple[int, str] | None:
-        """The status and text of another page of the agent's, for people to look at; `None` where there is no agent."""
+    def page(self, path: str, *, within: float | None = None) -> tuple[int, str] | None:
+        """
+        The status and text of another page of the agent's, for people to look at; `None` where there is no agent.
+
+        Raises as `fetch`, also where the text repeats the pod's token, which the agent has seen before.
+        """
         if not self._is_configured():
             return None
-        reply = self._ask(wire.get(path))
-        return reply.status, reply.body.decode("utf-8", "replace")
+        reply = self._ask(wire.get(path), within=within)
+        text = reply.body.decode("utf-8", "replace")
+        self._check_echo(text, dict(self._assertion()).get("client_assertion", ""))
+        return reply.status, text
 
     def _assertion(self) -> list[tuple[str, str]]:
         """The pod's token, read each time, for kubelet replaces it (RFC 7523 section 2.2)."""
