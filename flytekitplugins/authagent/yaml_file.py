@@ -165,6 +165,8 @@ def _message(kind: str, message: str, cause: object) -> str:
         return "unknown key"
     if kind == "missing":
         return "is missing"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "must have keys of its own"
     if isinstance(cause, Exception):
         return str(cause.args[0]) if cause.args else message
     return message[:1].lower() + message[1:]

@@ -90,6 +90,24 @@ def test_a_kind_that_is_almost_one(content: str, model: type, meant: str) -> Non
         yaml_file.parse(content.encode(), model, name="file.yaml")
 
 
+@pytest.mark.parametrize(
+    ("content", "model", "key"),
+    [
+        ("hub: https://hub.example.com", ClientFile, "hub"),
+        ("bindings: [{when: project, provider: {kind: env}}]", ClientFile, "when"),
+        ("bindings: [agent]", ClientFile, "0"),
+        ("upstreams: [a]", AgentFile, "upstreams"),
+        ("rules: [{name: a, who: 1000, give: {upstream: a}}]", AgentFile, "who"),
+        ("[]", AgentFile, "the file"),
+    ],
+)
+def test_a_value_in_the_place_of_keys(content: str, model: type, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}: must have keys of its own") as raised:
+        yaml_file.parse(content.encode(), model, name="file.yaml")
+    assert "dictionary" not in str(raised.value)
+    assert "instance of" not in str(raised.value)
+
+
 def test_a_key_of_another_section_is_not_meant() -> None:
     with pytest.raises(ConfigError, match=r"bindings\.0\.provider\.token_endpoints: unknown key(?!; did)"):
         yaml_file.parse(b"bindings: [{provider: {kind: agent, token_endpoints: x}}]", ClientFile, name="file.yaml")
