@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import grpc
 import pytest
 import running_agent
 import running_provider
+from flyteidl.service import auth_pb2, auth_pb2_grpc
 from foreign import Cluster, projected
+from scripted_server import ScriptedServer
 from tokens import jwt
 
 from flytekitplugins.authagent.oauth import token_exchange
@@ -195,3 +201,52 @@ def test_an_upstream_that_has_nothing_is_unavailable_and_says_why_in_the_audit_f
 
     assert (answer.status, answer.json()["error"]) == (503, "temporarily_unavailable")
     assert "there is no socket at" in record["reason"]
+
+
+class _Flyte(auth_pb2_grpc.AuthMetadataServiceServicer):
+    """What a flyteadmin says over gRPC, whatever its HTTP gateway says."""
+
+    def __init__(self, issuer: str, token_endpoint: str) -> None:
+        self._answer = auth_pb2.OAuth2MetadataResponse(issuer=issuer, token_endpoint=token_endpoint)
+
+    def GetOAuth2Metadata(self, request: object, context: object) -> auth_pb2.OAuth2MetadataResponse:
+        return self._answer
+
+
+@pytest.mark.parametrize(
+    ("gateway", "speaks_for", "is_known", "status"),
+    [
+        ("503 Service Unavailable", "the issuer", True, 200),
+        ("500 Internal Server Error", "the issuer", True, 200),
+        ("404 Not Found", "the issuer", True, 200),
+        ("200 OK", "the issuer", True, 200),  # a page
+        ("503 Service Unavailable", "another", True, 503),
+        ("503 Service Unavailable", "nobody", True, 503),
+        ("503 Service Unavailable", "the issuer", False, 503),
+    ],
+)
+def test_a_flyte_whose_gateway_does_not_answer_is_asked_over_grpc(
+    gateway: str, speaks_for: str, is_known: bool, status: int
+) -> None:
+    page = f"HTTP/1.1 {gateway}\r\nContent-Type: text/html\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>"
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+    with running_provider.running() as provider, socket.create_server(("127.0.0.1", 0)) as listening:
+        issuer = f"http://localhost:{listening.getsockname()[1]}"
+        named = {"the issuer": issuer, "another": "https://idp.example.com", "nobody": ""}[speaks_for]
+        http = ScriptedServer(listening, page.encode())
+        auth_pb2_grpc.add_AuthMetadataServiceServicer_to_server(_Flyte(named, provider.issuer.token_endpoint), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            with tempfile.TemporaryDirectory() as name:
+                secret = written(Path(name), "secret", provider.secret("flyte-agent"))
+                upstream = {"kind": "client_credentials", "issuer": issuer, "client_id": "flyte-agent"}
+                upstream |= {"client_secret_file": secret, "scopes": ["all"]}
+                known = {"flyte": {"endpoint": f"localhost:{port}", "insecure": True}} if is_known else {}
+                with running_agent.running(provider, upstreams={"flyte": upstream}, **known) as agent:
+                    answers = [agent.ask() for _ in range(2)]
+                    assert [answer.status for answer in answers] == [status] * 2, answers[0].body
+                    assert agent.mints == (status == 200)
+        finally:
+            server.stop(0).wait(5)
+            http.close()

@@ -160,7 +160,7 @@ class _Serving:
         self._audit = audit
         self._notifier = notifier
         self._attestor = _attestor(file)
-        self._mint = Mint(file.upstreams)
+        self._mint = Mint(file)
         self._connections = Connections()
         self._hub = make_hub(file, audit, self._mint) if file.hub and make_hub else None
         self._forward = Forward(file.upstreams)
@@ -244,7 +244,7 @@ class _Serving:
         adopt = await in_thread(None, self._hub.prepare, file) if self._hub else None
         attestor = self._attestor if _attests_alike(self._file, file) else _attestor(file)
         try:
-            providers = self._mint.built(file.upstreams)
+            providers = self._mint.built(file)
             self._audit.open(file.audit)
         except Exception:
             if attestor is not self._attestor:

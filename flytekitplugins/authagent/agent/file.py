@@ -18,8 +18,9 @@ from flytekitplugins.authagent.agent.hub_settings import HubSettings, Listen, Tl
 from flytekitplugins.authagent.agent.kubernetes_settings import KubernetesSettings
 from flytekitplugins.authagent.agent.rule import Rule, Tokens
 from flytekitplugins.authagent.agent.upstream import Delegating, GrantSpec, HubSpec, Kinds, Upstream, is_for_callers
+from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.errors import ConfigError
-from flytekitplugins.authagent.specs import AbsolutePath, EndpointText, Header, Name, Section
+from flytekitplugins.authagent.specs import AbsolutePath, EndpointText, Header, KeyringSpec, Name, Section
 
 
 def _mode(value: Any) -> Any:
@@ -62,6 +63,12 @@ class Flyte(Section):
         if wrong := endpoint.contradiction(self.endpoint, said):
             raise ValueError(wrong)
         return self
+
+    @property
+    def server(self) -> FlyteServer:
+        """The Flyte, and how to reach it."""
+        to = endpoint.parse(self.endpoint)
+        return FlyteServer(to, insecure=self.insecure, timeout=5.0, plaintext=endpoint.allowed_plaintext(os.environ))
 
     def in_plain_sight(self, environ: Mapping[str, str]) -> str:
         """Why no token may be sent there: anybody on the way could read it. Empty where it may."""
@@ -123,6 +130,10 @@ class AgentFile(Section):
     def exchanges(self) -> bool:
         """Whether something is given for what callers show: by an upstream, or by a hub for what attests them."""
         return self.hub is not None or any(map(is_for_callers, self.upstreams.values()))
+
+    def flyte_of(self, upstream: Kinds) -> FlyteServer | None:
+        """The Flyte that is asked where the issuer of `upstream` does not answer; logins have what they need."""
+        return None if self.flyte is None or isinstance(upstream, KeyringSpec) else self.flyte.server
 
     @cached_property
     def delegating(self) -> frozenset[str]:

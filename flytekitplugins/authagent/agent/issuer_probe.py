@@ -32,7 +32,7 @@ def results(file: AgentFile) -> Iterator[tuple[str, str | AuthAgentError]]:
     """What each key's issuer or hub answered: its address, or the error. Those that have none are left out."""
     for name, upstream in file.upstreams.items():
         try:
-            where = _asked(upstream)
+            where = _asked(upstream, file)
         except AuthAgentError as failed:
             yield f"upstreams.{name}", failed
         else:
@@ -48,12 +48,12 @@ def results(file: AgentFile) -> Iterator[tuple[str, str | AuthAgentError]]:
             yield "hub.people", people.issuer
 
 
-def _asked(upstream: Kinds) -> str:
+def _asked(upstream: Kinds, file: AgentFile) -> str:
     if isinstance(upstream, HubSpec):
         door = Door(timeout=upstream.timeout, ca_file=upstream.ca_file, proxy=upstream.proxy)
         hub_client.describe(upstream.url, door)
         return upstream.url
     if isinstance(upstream, GrantSpec):
         return probe_token_endpoint(OAuthClient(upstream, upstream.kind))
-    client = getattr(build(upstream, {}, in_pod=False), "client", None)
+    client = getattr(build(upstream, {}, in_pod=False, server=file.flyte_of(upstream)), "client", None)
     return probe_token_endpoint(client) if isinstance(client, OAuthClient) else ""

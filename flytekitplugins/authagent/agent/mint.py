@@ -11,6 +11,7 @@ from typing import NamedTuple
 from flytekitplugins.authagent.agent import named_files
 from flytekitplugins.authagent.agent.asked import Asked
 from flytekitplugins.authagent.agent.failure_log import FailureLog
+from flytekitplugins.authagent.agent.file import AgentFile, Flyte
 from flytekitplugins.authagent.agent.issuer_probe import probe_token_endpoint
 from flytekitplugins.authagent.agent.policy import scopes
 from flytekitplugins.authagent.agent.refusal import invalid_request, no_rule
@@ -62,34 +63,35 @@ class Mint:
     A mint that hangs holds a thread of its own and nobody else; whoever needs another token does not notice.
     """
 
-    def __init__(self, upstreams: Mapping[str, Kinds]) -> None:
+    def __init__(self, file: AgentFile) -> None:
         self._sources = Sources(LIMIT, _size)
         self._upstreams: Mapping[str, Kinds] = {}
+        self._flyte: Flyte | None = None
         self._providers: dict[str, Provider] = {}
         self.minted: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.failures = FailureLog()
         self.healthy: dict[str, bool] = {}
-        self.adopt(upstreams, self.built(upstreams))
+        self.adopt(file, self.built(file))
 
-    def built(self, upstreams: Mapping[str, Kinds]) -> dict[str, Provider]:
-        """The providers of `upstreams`: those in use where nothing has changed. Raises `ConfigError`."""
+    def built(self, file: AgentFile) -> dict[str, Provider]:
+        """The providers of `file`: those in use where nothing has changed. Raises `ConfigError`."""
         return {
             name: self._providers[name]
-            if self._upstreams.get(name) == spec
-            else build(spec, {}, in_pod=False, interactive=False)
-            for name, spec in upstreams.items()
+            if self._upstreams.get(name) == spec and self._flyte == file.flyte
+            else build(spec, {}, in_pod=False, interactive=False, server=file.flyte_of(spec))
+            for name, spec in file.upstreams.items()
             if not isinstance(spec, Delegating)  # those of a hub are minted under a grant
         }
 
-    def adopt(self, upstreams: Mapping[str, Kinds], built: Mapping[str, Provider]) -> None:
+    def adopt(self, file: AgentFile, built: Mapping[str, Provider]) -> None:
         """
-        Mint from `upstreams` from now on.
+        Mint from the upstreams of `file` from now on.
 
         What was minted from one that is still the same stays; what came from another is forgotten.
         """
         gone = {name for name, provider in self._providers.items() if built.get(name) is not provider}
-        self._providers, self._upstreams = dict(built), dict(upstreams)
+        self._providers, self._upstreams, self._flyte = dict(built), dict(file.upstreams), file.flyte
         self._sources.drop(lambda key: isinstance(key, Key) and key.name in gone)
         for name in gone:
             self.healthy.pop(name, None)

@@ -58,7 +58,7 @@ class Server:
 
     def adopt(self, file: AgentFile, attestor: Attestor, providers: Mapping[str, Provider]) -> None:
         """Answer by `file` from now on. Who waits for a mint is decided upon again when it is there."""
-        self._mint.adopt(file.upstreams, providers)
+        self._mint.adopt(file, providers)
         self._settled = settled = Settled(file, attestor)
         self._crowd.use(file.mint_rate)
         self._answers.use(settled)

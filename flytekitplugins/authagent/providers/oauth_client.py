@@ -13,7 +13,7 @@ from flytekitplugins.authagent import discovery as flyte
 from flytekitplugins.authagent import trust
 from flytekitplugins.authagent.credential import Credential, Secret
 from flytekitplugins.authagent.discovery import FlyteServer, PublicClient
-from flytekitplugins.authagent.errors import ConfigError, Denied, ProviderError
+from flytekitplugins.authagent.errors import AuthAgentError, ConfigError, Denied, ProviderError, ProviderUnavailable
 from flytekitplugins.authagent.http import Door, check_url
 from flytekitplugins.authagent.oauth import discovery
 from flytekitplugins.authagent.oauth.client_authentication import METHODS, Added, Proof
@@ -181,13 +181,36 @@ class OAuthClient:
         if self.spec.token_endpoint and isinstance(self.spec, ClientCredentialsSpec):
             return Metadata()  # it needs nothing else
         if self.spec.issuer:
-            return discover(self.spec.issuer, self.door, needed=not self.spec.token_endpoint)
+            return self._of_issuer(self.spec.issuer)
         if self.spec.token_endpoint:
             return Metadata()
         found = flyte.metadata(self.server) if self.public is not None and self.server else None
         if found is None:
             raise ProviderError("this Flyte has no authentication, so there is no authorization server to ask")
         return found
+
+    def _of_issuer(self, issuer: str) -> Metadata:
+        """
+        What `issuer` says over HTTP, or else Flyte over gRPC: the HTTP gateway of a flyteadmin may not answer.
+
+        Flyte is believed only where it speaks for the very issuer that is configured.
+        """
+        try:
+            return discover(issuer, self.door, needed=not self.spec.token_endpoint)
+        except ProviderError as failed:
+            if self.server is None or isinstance(failed, ProviderUnavailable):
+                raise
+            without = failed
+        try:
+            self.server.check_believable()
+            found = flyte.metadata(self.server)
+        except AuthAgentError as failed:
+            said = failed.args[0]
+        else:
+            if found and (found.issuer or "").rstrip("/") == issuer.rstrip("/"):
+                return found
+            said = f"Flyte at {self.server.endpoint.target} speaks for another issuer, or for none"
+        raise ProviderError(f"{without.args[0]}; and over gRPC: {said}", hint=without.hint)
 
 
 def discover(issuer: str, door: Door, *, needed: bool = True) -> Metadata:
