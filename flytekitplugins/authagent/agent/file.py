@@ -17,10 +17,18 @@ from flytekitplugins.authagent import endpoint
 from flytekitplugins.authagent.agent.hub_settings import HubSettings, Listen, TlsFiles
 from flytekitplugins.authagent.agent.kubernetes_settings import KubernetesSettings
 from flytekitplugins.authagent.agent.rule import Rule, Tokens
-from flytekitplugins.authagent.agent.upstream import Delegating, GrantSpec, HubSpec, Kinds, Upstream, is_for_callers
+from flytekitplugins.authagent.agent.upstream import (
+    Delegating,
+    ExchangeSpec,
+    GrantSpec,
+    HubSpec,
+    Kinds,
+    Upstream,
+    is_for_callers,
+)
 from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.errors import ConfigError
-from flytekitplugins.authagent.specs import AbsolutePath, EndpointText, Header, KeyringSpec, Name, Section
+from flytekitplugins.authagent.specs import AbsolutePath, ClientCredentialsSpec, EndpointText, Header, Name, Section
 
 
 def _mode(value: Any) -> Any:
@@ -132,8 +140,9 @@ class AgentFile(Section):
         return self.hub is not None or any(map(is_for_callers, self.upstreams.values()))
 
     def flyte_of(self, upstream: Kinds) -> FlyteServer | None:
-        """The Flyte that is asked where the issuer of `upstream` does not answer; logins have what they need."""
-        return None if self.flyte is None or isinstance(upstream, KeyringSpec) else self.flyte.server
+        """The Flyte that is asked where the issuer of `upstream` does not answer; `None` where nobody needs be."""
+        discovers = isinstance(upstream, ClientCredentialsSpec | ExchangeSpec) and not upstream.token_endpoint
+        return self.flyte.server if self.flyte and discovers else None
 
     @cached_property
     def delegating(self) -> frozenset[str]:

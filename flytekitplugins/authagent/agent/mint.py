@@ -11,7 +11,7 @@ from typing import NamedTuple
 from flytekitplugins.authagent.agent import named_files
 from flytekitplugins.authagent.agent.asked import Asked
 from flytekitplugins.authagent.agent.failure_log import FailureLog
-from flytekitplugins.authagent.agent.file import AgentFile, Flyte
+from flytekitplugins.authagent.agent.file import AgentFile
 from flytekitplugins.authagent.agent.issuer_probe import probe_token_endpoint
 from flytekitplugins.authagent.agent.policy import scopes
 from flytekitplugins.authagent.agent.refusal import invalid_request, no_rule
@@ -19,6 +19,7 @@ from flytekitplugins.authagent.agent.rule import Rule, Tokens
 from flytekitplugins.authagent.agent.upstream import Delegating, ExchangeSpec, Kinds, is_for_callers
 from flytekitplugins.authagent.bounded_cache import text_size
 from flytekitplugins.authagent.credential import Credential, claims, moment
+from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.errors import (
     AuthAgentError,
     ConfigError,
@@ -66,7 +67,7 @@ class Mint:
     def __init__(self, file: AgentFile) -> None:
         self._sources = Sources(LIMIT, _size)
         self._upstreams: Mapping[str, Kinds] = {}
-        self._flyte: Flyte | None = None
+        self._flytes: dict[str, FlyteServer | None] = {}
         self._providers: dict[str, Provider] = {}
         self.minted: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
@@ -78,7 +79,7 @@ class Mint:
         """The providers of `file`: those in use where nothing has changed. Raises `ConfigError`."""
         return {
             name: self._providers[name]
-            if self._upstreams.get(name) == spec and self._flyte == file.flyte
+            if self._upstreams.get(name) == spec and self._flytes[name] == file.flyte_of(spec)
             else build(spec, {}, in_pod=False, interactive=False, server=file.flyte_of(spec))
             for name, spec in file.upstreams.items()
             if not isinstance(spec, Delegating)  # those of a hub are minted under a grant
@@ -91,7 +92,8 @@ class Mint:
         What was minted from one that is still the same stays; what came from another is forgotten.
         """
         gone = {name for name, provider in self._providers.items() if built.get(name) is not provider}
-        self._providers, self._upstreams, self._flyte = dict(built), dict(file.upstreams), file.flyte
+        self._providers, self._upstreams = dict(built), dict(file.upstreams)
+        self._flytes = {name: file.flyte_of(spec) for name, spec in file.upstreams.items()}
         self._sources.drop(lambda key: isinstance(key, Key) and key.name in gone)
         for name in gone:
             self.healthy.pop(name, None)
