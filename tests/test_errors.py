@@ -9,7 +9,7 @@ import re
 import pytest
 
 from flytekitplugins.authagent import errors
-from flytekitplugins.authagent.errors import AuthAgentError, ProviderUnavailable
+from flytekitplugins.authagent.errors import AuthAgentError, NameNotResolved, ProviderUnavailable
 
 TREE = [error for _, error in inspect.getmembers(errors, inspect.isclass) if issubclass(error, AuthAgentError)]
 
@@ -25,13 +25,14 @@ def test_each_is_drawn_survives_pickling_and_can_be_raised_again(error: type[Aut
 
 
 def test_only_what_is_unavailable_is_worth_a_retry() -> None:
-    assert [error for error in TREE if error.retryable] == [ProviderUnavailable]
+    assert {error for error in TREE if error.retryable} == {ProviderUnavailable, NameNotResolved}
 
 
 def test_exit_codes_are_those_of_the_contract() -> None:
     assert {error.__name__: error.exit_code for error in TREE} == {
         "AuthAgentError": 1,
         "ConfigError": 2,
+        "NameNotResolved": 2,
         "NoCredential": 3,
         "ProviderError": 3,
         "ProviderUnavailable": 5,

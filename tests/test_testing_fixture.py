@@ -381,16 +381,14 @@ def listening(port: int) -> bool:
 
 def test_without_its_extra_the_sandbox_says_so(tests: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     blocked = tests.mkdir("blocked")
-    (blocked / "joserfc.py").write_text("raise ModuleNotFoundError('No module named joserfc', name='joserfc')")
+    (blocked / "sitecustomize.py").write_text("import sys; sys.modules['joserfc'] = None")  # as if it were not there
     monkeypatch.setenv("PYTHONPATH", str(blocked))
     tests.makepyfile("def test_it(sandbox_remote): pass")
 
     done = run(tests)
 
     done.assert_outcomes(errors=1)
-    done.stdout.fnmatch_lines(
-        ["*ConfigError: sandbox_remote: the sandbox did not start: *needs joserfc*flytekitplugins-authagent?sandbox?*"]
-    )
+    done.stdout.fnmatch_lines(["*ConfigError: sandbox_remote needs joserfc*flytekitplugins-authagent?sandbox?*"])
 
 
 def test_the_example_for_users_passes() -> None:

@@ -14,7 +14,8 @@ miss() { echo "MISSING PEER: $*" >&2; missing=1; }
 debian() {
     wanted=
     for pair in nginx:nginx-light gnome-keyring-daemon:gnome-keyring dbus-run-session:dbus-daemon \
-        chromium:chromium chromedriver:chromium-driver systemd-analyze:systemd; do
+        chromium:chromium chromedriver:chromium-driver systemd-analyze:systemd \
+        fish:fish zsh:zsh; do
         PATH="$PATH:/usr/sbin" command -v "${pair%%:*}" >/dev/null || wanted="$wanted ${pair#*:}"
     done
     # Its programs are not on the PATH: several releases of it may be there side by side.

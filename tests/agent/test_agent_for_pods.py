@@ -14,7 +14,7 @@ from running_provider import Running
 
 from flytekitplugins.authagent import wire
 from flytekitplugins.authagent.context import Context
-from flytekitplugins.authagent.errors import Denied, ProviderError, ProviderUnavailable
+from flytekitplugins.authagent.errors import ConfigError, Denied, ProviderUnavailable
 from flytekitplugins.authagent.providers import Wanted
 from flytekitplugins.authagent.providers.agent import AgentProvider
 
@@ -100,7 +100,7 @@ def test_who_shows_nothing_or_junk_gets_nothing(attesting: Agent, api: FakeApiSe
     assert attesting.get("/identity").status == 401
     with pytest.raises(Denied):
         client(attesting, tmp_path / "token", "a.b.c").fetch(Wanted())
-    with pytest.raises(ProviderError, match="does not hold a token"):
+    with pytest.raises(ConfigError, match="does not hold a token"):
         client(attesting, tmp_path / "token", "two words").fetch(Wanted())
     assert not api.calls
     assert attesting.mints == 0

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import peers
 import pytest
 import yaml
 from flyte_on_a_laptop import Laptop, laptop
@@ -61,8 +62,8 @@ def pyflyte(place: Laptop, *before: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("shell", ["sh", "bash", "dash", "zsh", "fish"])
 def test_a_shell_reads_every_value_as_it_is(shell: str, value: str) -> None:
     program = shutil.which(shell)
-    if program is None:
-        pytest.skip(f"there is no {shell} here")
+    peers.need(f"{shell} (Debian: apt-get install {shell})", program)
+    assert program
     line = LINES["fish" if shell == "fish" else "sh"]("A_NAME", value)
     done = subprocess.run([program, "-c", line + "printenv A_NAME"], capture_output=True, text=True, check=True)
     assert done.stdout == value + "\n"

@@ -201,7 +201,7 @@ def test_a_new_configuration_is_adopted_as_a_whole_or_not_at_all(world: World) -
         old = key.read_text()
         key.write_text("bmV3IGtleSBuZXcga2V5IG5ldyBrZXkgbmV3IGtleSE=\n")
         hub.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: "nothing has changed" in hub.log.read_text())
+        wait_for(lambda: "the previous configuration stays in force" in hub.log.read_text())
         assert hub.ask(world.pod_of(execution)).status == 200
         key.write_text("bmV3IGtleSBuZXcga2V5IG5ldyBrZXkgbmV3IGtleSE=\n" + old)
         hub.process.send_signal(signal.SIGHUP)

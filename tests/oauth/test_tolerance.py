@@ -143,12 +143,17 @@ def test_what_is_no_number_is_an_error(name: str, field: str, value: object) -> 
         endpoint.read(200, "application/json", json.dumps(endpoint.good | {field: value}).encode())
 
 
-@pytest.mark.parametrize("status", [200, 201, 400, 401, 403])
-@pytest.mark.parametrize("name", sorted(ENDPOINTS.keys() - {"device poll"}))
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        (name, status)
+        for name in sorted(ENDPOINTS.keys() - {"device poll"})
+        for status in (200, 201, 400, 401, 403)
+        if name != "discovery" or status <= 201  # its document is asked for at other addresses then
+    ],
+)
 def test_an_error_is_one_whatever_its_status_and_shows_nothing(name: str, status: int) -> None:
     body = json.dumps({"error": "invalid_grant", "error_description": "pl4nted-secret"}).encode()
-    if name == "discovery" and status > 201:
-        pytest.skip("its document is asked for at other addresses then")
     with pytest.raises(AuthAgentError) as caught:
         ENDPOINTS[name].read(status, "application/json", body)
     assert "pl4nted" not in str(caught.value)

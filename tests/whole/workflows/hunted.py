@@ -37,8 +37,8 @@ def reprs() -> str:
         vars(context._handle),
         context.tokens,
         remote.default(),
-        list(process_wide._sources.items()),
-        [vars(source) for source in process_wide._sources.values()],
+        list(process_wide._sources._kept.items()),
+        [vars(source) for source, _ in process_wide._sources._kept.values()],
         context._handle.config,
     ]
     return "\n".join(f"{value!r} {value!s}" for value in shown)
