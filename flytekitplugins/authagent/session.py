@@ -7,11 +7,15 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flytekitplugins.authagent import credential as credentials
 from flytekitplugins.authagent import endpoint as endpoints
 from flytekitplugins.authagent.credential import Credential, Secret, moment, token
 from flytekitplugins.authagent.errors import AuthAgentError, ProviderError
 
 VERSION = 1
+
+_OF_LOGINS = frozenset({"email", "offline", "offline_access", "openid", "profile"})
+"""Scopes that are about the login itself (OpenID Connect Core sections 3.1.2.1, 5.4 and 11; `offline` is Hydra's)."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,23 @@ class Session:
     def can_be_renewed(self, now: float) -> bool:
         """Whether there is a refresh token that has not ended, as far as anybody knows."""
         return self.refresh_token is not None and (self.refresh_expires_at is None or now < self.refresh_expires_at)
+
+    def serves(
+        self, *, issuer: str | None, client_id: str | None, audience: str | None, scopes: tuple[str, ...]
+    ) -> bool:
+        """
+        Whether this login is one of `client_id` at `issuer`, for `audience`, with `scopes` and no other that means
+        something to Flyte: who may have fewer scopes than the person must not get all of theirs.
+
+        `None` for an issuer or a client, and no scopes, mean any. A login that does not say its scopes has none.
+        """
+        if issuer is not None and (self.issuer or "").rstrip("/") != issuer.rstrip("/"):
+            return False
+        if client_id is not None and self.client_id != client_id:
+            return False
+        granted = self.credential.scopes or credentials.scopes(credentials.claims(self.credential.token))
+        has_scopes = not scopes or set(scopes) == set(granted) - (_OF_LOGINS - set(scopes))
+        return self.audience == audience and has_scopes
 
     def without_refresh_token(self) -> Session:
         """The same, which can be used to its end and not renewed."""

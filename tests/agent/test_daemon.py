@@ -106,6 +106,7 @@ NO_SERVER = {"kind": "client_credentials", "client_id": "a", "client_secret_file
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"sockets": "/x"}, "sockets: unknown key"),
     "relative socket": ({"socket": "agent.sock"}, "socket: must be an absolute path"),
+    "no login's server": ({"upstreams": {"flyte": {"kind": "keyring"}}}, "needs issuer or token_endpoint, or flyte:"),
     "no server": ({"upstreams": {"flyte": NO_SERVER}}, "needs either issuer or token_endpoint"),
     "no such upstream": ({"rules": [rule("r", give={"upstream": "other"})]}, "is no upstream"),
     "nobody": ({"rules": [rule("r", uid=65534)]}, "65534 is whom the kernel names"),

@@ -28,7 +28,15 @@ from flytekitplugins.authagent.agent.upstream import (
 )
 from flytekitplugins.authagent.discovery import FlyteServer
 from flytekitplugins.authagent.errors import ConfigError
-from flytekitplugins.authagent.specs import AbsolutePath, ClientCredentialsSpec, EndpointText, Header, Name, Section
+from flytekitplugins.authagent.specs import (
+    AbsolutePath,
+    ClientCredentialsSpec,
+    EndpointText,
+    Header,
+    KeyringSpec,
+    Name,
+    Section,
+)
 
 
 def _mode(value: Any) -> Any:
@@ -140,9 +148,13 @@ class AgentFile(Section):
         return self.hub is not None or any(map(is_for_callers, self.upstreams.values()))
 
     def flyte_of(self, upstream: Kinds) -> FlyteServer | None:
-        """The Flyte that is asked where the issuer of `upstream` does not answer; `None` where nobody needs be."""
+        """
+        The Flyte that is asked where the issuer of `upstream` does not answer, and under which `authagent login` keeps
+        its login; `None` where nobody needs be asked.
+        """
         discovers = isinstance(upstream, ClientCredentialsSpec | ExchangeSpec) and not upstream.token_endpoint
-        return self.flyte.server if self.flyte and discovers else None
+        needs = discovers or isinstance(upstream, KeyringSpec)
+        return self.flyte.server if self.flyte and needs else None
 
     @cached_property
     def delegating(self) -> frozenset[str]:
@@ -228,6 +240,9 @@ class AgentFile(Section):
                 return
 
     def _problems(self) -> Iterator[str]:
+        for name, kept in self.upstreams.items():
+            if isinstance(kept, KeyringSpec) and not kept.is_complete and not self.flyte:
+                yield f"the upstream {name!r} needs issuer or token_endpoint, or flyte: whose login it is"
         for rule in self.rules:
             upstream = self.upstreams.get(rule.give.upstream)
             if upstream is None:

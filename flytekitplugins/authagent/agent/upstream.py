@@ -106,7 +106,7 @@ def is_for_callers(upstream: Kinds) -> bool:
 
 
 def _named(spec: Kinds) -> Kinds:
-    if isinstance(spec, ClientCredentialsSpec | ExchangeSpec | KeyringSpec | GrantSpec) and not spec.is_complete:
+    if isinstance(spec, ClientCredentialsSpec | ExchangeSpec | GrantSpec) and not spec.is_complete:
         raise ValueError("needs either issuer or token_endpoint")
     if is_for_callers(spec) and isinstance(spec, ExchangeSpec) and spec.grant != "token_exchange":
         raise ValueError(f"grant: {spec.grant} needs a subject_token_file")

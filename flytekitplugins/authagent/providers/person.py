@@ -130,7 +130,7 @@ class PersonProvider:
         """
         try:
             return self.store.fresh(
-                self.key(wanted), self._renewed, enough=_enough(min_lifetime), now=self.client.clock
+                self._kept_under(wanted), self._renewed, enough=_enough(min_lifetime), now=self.client.clock
             )
         except Denied as ended:
             logger.info("%s: %s", self.kind, ended)
@@ -174,6 +174,33 @@ class PersonProvider:
         """Under what the login is kept: what was configured and asked, so that finding it needs no network."""
         where = self.client.server.endpoint.target if self.client.server else self.spec.issuer or ""
         return SessionKey(where, self.spec.client_id or "", "", wanted.scopes or self.spec.scopes)
+
+    def _kept_under(self, wanted: Wanted) -> SessionKey:
+        """
+        The key of a login that serves `wanted`.
+
+        `keyring` finds the login of `authagent login` too, which is kept under the Flyte, and under a client and scopes
+        only where they were configured then. Such a login must be of the very issuer, client and audience, and have
+        the scopes.
+        """
+        key, spec = self.key(wanted), self.spec
+        if spec.kind != "keyring":
+            return key
+        named = replace(key, endpoint=spec.issuer) if spec.issuer else key
+        for exact in dict.fromkeys((key, named)):
+            if self.store.load(exact) is not None:
+                return exact
+        places = (key.endpoint, named.endpoint) if spec.issuer or not spec.token_endpoint else ()
+        for place in dict.fromkeys(places):
+            for client_id in dict.fromkeys((key.client_id, "")):
+                for scopes in dict.fromkeys((key.scopes, ())):
+                    other = SessionKey(place, client_id, "", scopes)
+                    found = self.store.load(other)
+                    if found and found.serves(
+                        issuer=spec.issuer, client_id=spec.client_id, audience=spec.audience, scopes=key.scopes
+                    ):
+                        return other
+        return named  # under an issuer nothing of `pyflyte` is found, which does not say whose its login is
 
     def _session(self, granted: Granted) -> Session:
         metadata = self.client.metadata
