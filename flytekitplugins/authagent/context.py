@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,6 @@ class Context:
         """Every fact by the name that `when:` uses for it."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "run_as"}
         return plain | {f.name: getattr(self.run_as, f.name) for f in fields(self.run_as)}
-
-    def filled_from(self, other: Context) -> Context:
-        """This context, with what it does not know taken from `other`."""
-        names = ("project", "domain", "execution", "task")
-        return replace(self, **{name: getattr(self, name) or getattr(other, name) for name in names})
 
 
 def from_environment(environ: Mapping[str, str]) -> Context:
